@@ -1,0 +1,55 @@
+"""How the node speaks with one environment, whatever runs in it.
+
+Two adapters: `frame_channel` (Python environments, frames over a socketpair) and `runtime_api` (Node and
+`provided.*`, the Lambda Runtime API 2018-06-01 over HTTP). The supervisor owns deadlines and processes; a
+channel only carries messages and knows nothing of time limits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from lambent.dataplane.wire.frames import Call
+
+
+@dataclasses.dataclass(slots=True)
+class Reply:
+    """`error_type` is empty when the function succeeded; else `payload` is the error document."""
+
+    payload: bytes
+    error_type: str = ""
+
+
+class InitFailed(Exception):
+    """The runtime reported that init failed; `payload` is the error document as the contract gives it."""
+
+    def __init__(self, error_type: str, payload: bytes) -> None:
+        super().__init__(error_type)
+        self.error_type = error_type
+        self.payload = payload
+
+
+class ChannelClosed(Exception):
+    """The environment ended, or broke the protocol, before it answered. `reason` is for the operator's log."""
+
+    def __init__(self, reason: str = "the environment ended") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Channel(Protocol):
+    async def wait_ready(self) -> float | None:
+        """Wait for the end of init. Returns the init time the runtime measured in ms, None if it cannot tell.
+
+        Raises InitFailed, ChannelClosed.
+        """
+        ...
+
+    async def call(self, call: Call) -> Reply:
+        """Deliver one invocation and wait for its answer. One at a time. Raises ChannelClosed."""
+        ...
+
+    def close(self) -> None:
+        """Free sockets; a waiting `wait_ready` or `call` raises ChannelClosed. May be called twice."""
+        ...

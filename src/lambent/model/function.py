@@ -1,0 +1,107 @@
+"""What people deploy: functions, their versions, aliases and layers, as stored and as the planes share them.
+
+Collections of `substrate.Documents` (keys are slash-joined, written only by `controlplane`):
+  functions   ACCOUNT/NAME             -> Function
+  versions    ACCOUNT/NAME/VERSION     -> Version   ("$LATEST" or a number)
+  aliases     ACCOUNT/NAME/ALIAS       -> Alias
+  layers      ACCOUNT/NAME/VERSION     -> LayerVersion  (version as a zero-padded 10-digit number)
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+LATEST = "$LATEST"
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True):
+    """LoggingConfig. Levels only apply to `JSON`."""
+
+    format: str = "Text"
+    application_level: str = "INFO"
+    system_level: str = "INFO"
+    log_group: str = ""
+
+
+class LayerRef(msgspec.Struct, frozen=True, kw_only=True):
+    arn: str
+    code_size: int
+    digest: str
+    """SHA-256 of the layer's zip, lower-case hex: names its unpacked tree."""
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a function: what its environments are made from and what the contract shows of it."""
+
+    account: str
+    region: str
+    name: str
+    version: str = LATEST
+    runtime: str
+    handler: str = ""
+    role: str = ""
+    description: str = ""
+    digest: str
+    """SHA-256 of the code's zip, lower-case hex: names its unpacked tree in the code store."""
+    code_size: int
+    memory_mb: int = 128
+    timeout_s: int = 3
+    ephemeral_mb: int = 512
+    environment: dict[str, str] = {}
+    layers: list[LayerRef] = []
+    logging: Logging = msgspec.field(default_factory=Logging)
+    tracing_mode: str = "PassThrough"
+    architecture: str = "x86_64"
+    last_modified: str
+    """ISO 8601 as the contract has it: 2026-11-23T05:38:54.683+0000."""
+    revision_id: str
+    """Changes with every change of this version; environments are never shared across revisions."""
+    state: str = "Active"
+    state_reason: str = ""
+    state_reason_code: str = ""
+    last_update_status: str = "Successful"
+    last_update_reason: str = ""
+    last_update_reason_code: str = ""
+
+    @property
+    def function_arn(self) -> str:
+        return f"arn:aws:lambda:{self.region}:{self.account}:function:{self.name}"
+
+    @property
+    def version_arn(self) -> str:
+        return f"{self.function_arn}:{self.version}"
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    name: str
+    next_version: int = 1
+    reserved_concurrency: int | None = None
+    tags: dict[str, str] = {}
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    function: str
+    name: str
+    version: str
+    description: str = ""
+    weights: dict[str, float] = {}
+    """Additional versions and the share of invocations each gets; the rest goes to `version`."""
+    revision_id: str
+
+
+class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    region: str
+    name: str
+    version: int
+    description: str = ""
+    license: str = ""
+    runtimes: list[str] = []
+    architectures: list[str] = []
+    digest: str
+    code_size: int
+    created_at: str
+    deleted: bool = False
+    """A deleted layer version keeps its row, so that its number is never given again."""

@@ -1,0 +1,62 @@
+"""One invocation: what is asked for, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from lambent.model.function import Version
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A version resolved from what the caller named, with the limits that hold for it now."""
+
+    version: Version
+    invoked_arn: str
+    """The ARN as invoked: with the alias or version when one was named, without when not."""
+    reserved_concurrency: int | None = None
+    max_wait_ms: int = 0
+    """How long an invocation beyond the limits may wait for its turn; 0 throttles at once."""
+    network: str = "outgoing"
+    """`outgoing` or `none`."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Invocation:
+    """`payload` passes through untouched: nothing between the edge and the runtime parses it."""
+
+    request_id: str
+    payload: bytes
+    trace_id: str = ""
+    client_context: str = ""
+    """JSON text, already decoded from the header's base64."""
+    cognito_identity: str = ""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What the runtime answered. `function_error` is empty when the function succeeded."""
+
+    payload: bytes
+    function_error: str = ""
+    error_type: str = ""
+    executed_version: str
+    duration_ms: float = 0.0
+    billed_ms: int = 0
+    init_ms: float | None = None
+    max_memory_mb: int = 0
+    log_tail: bytes = b""
+    """The last 4 KB of this invocation's log, platform lines included."""
+
+
+class Invoker(Protocol):
+    """The one way into the data plane, for the HTTP edge, queues, sources and workflows alike."""
+
+    async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
+        """Run the function once and return what came of it.
+
+        Raises CallerError `TooManyRequestsException` (429) beyond a concurrency limit, CallerError
+        `InvalidRuntimeException` (502) for a runtime this machine lacks, PlatformError when Lambent failed.
+        """
+        ...
