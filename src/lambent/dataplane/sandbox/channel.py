@@ -31,7 +31,7 @@ class InitFailed(Exception):
 
 
 class ChannelClosed(Exception):
-    """The environment ended, or broke the protocol, before it answered. `reason` is for the operator's log."""
+    """The environment ended, or broke the protocol, before it answered. `reason` is for the log."""
 
     def __init__(self, reason: str = "the environment ended") -> None:
         super().__init__(reason)

@@ -34,7 +34,7 @@ class EnvironmentSpec(NamedTuple):
     function: str
     version: str
     argv: Optional[List[str]] = None
-    """Program to execute after confinement (Node, bootstrap); None runs the Python handler in this process."""
+    """Program to execute after confinement (Node, bootstrap); None runs the Python handler here."""
 
     def encode(self) -> bytes:
         return json.dumps(self._asdict()).encode()
