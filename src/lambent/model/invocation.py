@@ -32,6 +32,7 @@ class Invocation:
     client_context: str = ""
     """JSON text, already decoded from the header's base64."""
     cognito_identity: str = ""
+    wants_log_tail: bool = False
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

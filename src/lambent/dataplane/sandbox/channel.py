@@ -31,11 +31,15 @@ class InitFailed(Exception):
 
 
 class ChannelClosed(Exception):
-    """The environment ended, or broke the protocol, before it answered. `reason` is for the log."""
+    """The environment ended, or broke the protocol, before it answered. `reason` is for the log.
 
-    def __init__(self, reason: str = "the environment ended") -> None:
+    `by_end`: the other end hung up, so the process ended or is about to.
+    """
+
+    def __init__(self, reason: str = "the environment ended", *, by_end: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.by_end = by_end
 
 
 class Channel(Protocol):

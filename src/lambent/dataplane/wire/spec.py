@@ -33,6 +33,13 @@ class EnvironmentSpec(NamedTuple):
     `host`: stay (process tier)."""
     function: str
     version: str
+    cgroup: bool
+    """Memory and processes are limited by a cgroup; else rlimits are all there is."""
+    task_root: str
+    """/var/task, or the tree itself in the process tier."""
+    landlock: bool
+    fail_step: str = ""
+    """Name of a confinement step that is made to fail; used by tests of the node alone."""
     argv: Optional[List[str]] = None
     """Program to execute after confinement (Node, bootstrap); None runs the Python handler here."""
 

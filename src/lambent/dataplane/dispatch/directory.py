@@ -1,0 +1,163 @@
+"""What can be invoked, held in memory and kept current by watching the documents that the control plane writes.
+
+The control plane is never in the path of an invocation: either can restart alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from lambent.dataplane.dispatch.admission import AccountAdmission
+from lambent.model import limits
+from lambent.model.errors import CallerError
+from lambent.model.function import LATEST, Alias, Function, Version
+from lambent.model.invocation import Target
+from lambent.substrate.ports import Change, Documents
+
+COLLECTIONS = ("functions", "versions", "aliases")
+NETWORK_TAG = "lambent:network"
+WAIT_TAG = "lambent:max-wait-seconds"
+
+_Record = TypeVar("_Record", Function, Version, Alias)
+
+
+class Directory:
+    """Resolves names to targets and tells the dispatcher when a version changed."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY,
+        choose: Callable[[], float] = random.random,
+    ) -> None:
+        self._documents = documents
+        self._account_concurrency = account_concurrency
+        self._choose = choose
+        self._functions: dict[str, Function] = {}
+        self._versions: dict[str, Version] = {}
+        self._aliases: dict[str, Alias] = {}
+        self._admissions: dict[str, AccountAdmission] = {}
+        self._targets: dict[tuple[str, str], Target] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.on_version: Callable[[str, str | None], None] = lambda _arn, _revision: None
+
+    async def start(self) -> None:
+        """Read everything, then follow changes until `stop`."""
+        loaded = asyncio.Event()
+        self._task = asyncio.create_task(self._follow(loaded), name="follow functions")
+        waiter = asyncio.create_task(loaded.wait())
+        await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self) -> None:
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    def admission(self, account: str) -> AccountAdmission:
+        admission = self._admissions.get(account)
+        if admission is None:
+            admission = self._admissions[account] = AccountAdmission(self._account_concurrency)
+        return admission
+
+    def functions(self) -> list[Function]:
+        return list(self._functions.values())
+
+    def runtimes(self) -> set[str]:
+        return {version.runtime for version in self._versions.values()}
+
+    def resolve(self, account: str, region: str, name: str, qualifier: str) -> Target:
+        """The version to run for a function name and a qualifier (version, alias, or empty for $LATEST).
+
+        Raises CallerError `ResourceNotFoundException`.
+        """
+        key = f"{account}/{name}/{qualifier or LATEST}"
+        alias = self._aliases.get(key)
+        if alias is not None and alias.weights:
+            key = f"{account}/{name}/{self._draw(alias)}"
+        elif alias is not None:
+            key = f"{account}/{name}/{alias.version}"
+        target = self._targets.get((key, qualifier))
+        if target is None:
+            target = self._build(key, qualifier, account, region, name)
+        return target
+
+    def _build(self, key: str, qualifier: str, account: str, region: str, name: str) -> Target:
+        version = self._versions.get(key)
+        function = self._functions.get(f"{account}/{name}")
+        invoked = f"arn:aws:lambda:{region}:{account}:function:{name}"
+        if qualifier:
+            invoked += f":{qualifier}"
+        if version is None or function is None or version.region != region:
+            raise CallerError(
+                "ResourceNotFoundException", f"Function not found: {invoked}", status=404, members={"Type": "User"}
+            )
+        target = Target(
+            version=version,
+            invoked_arn=invoked,
+            reserved_concurrency=function.reserved_concurrency,
+            max_wait_ms=int(function.tags.get(WAIT_TAG, "0")) * 1000,
+            network=function.tags.get(NETWORK_TAG, "outgoing"),
+        )
+        self._targets[key, qualifier] = target
+        return target
+
+    def _draw(self, alias: Alias) -> str:
+        share = self._choose()
+        for version, weight in alias.weights.items():
+            share -= weight
+            if share < 0:
+                return version
+        return alias.version
+
+    async def _follow(self, loaded: asyncio.Event) -> None:
+        changes = self._documents.watch(*COLLECTIONS)
+        for collection in COLLECTIONS:
+            for document in await self._documents.list(collection):
+                self._apply(Change(collection=collection, key=document.key, document=document))
+        loaded.set()
+        async for change in changes:
+            self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        # Few and rare: forgetting all resolved targets is cheaper than knowing which depend on this record.
+        self._targets.clear()
+        if change.collection == "versions":
+            self._apply_version(change)
+        elif change.collection == "functions":
+            self._apply_function(change)
+        else:
+            _store(self._aliases, change, Alias)
+
+    def _apply_version(self, change: Change) -> None:
+        before = self._versions.get(change.key)
+        after = _store(self._versions, change, Version)
+        if after is not None:
+            self.on_version(after.version_arn, after.revision_id)
+        elif before is not None:
+            self.on_version(before.version_arn, None)
+
+    def _apply_function(self, change: Change) -> None:
+        function = _store(self._functions, change, Function)
+        account, _, name = change.key.partition("/")
+        self.admission(account).set_reserved(name, function.reserved_concurrency if function else None)
+
+
+def _store(records: dict[str, _Record], change: Change, kind: type[_Record]) -> _Record | None:
+    if change.document is None:
+        records.pop(change.key, None)
+        return None
+    record = msgspec.json.decode(change.document.value, type=kind)
+    records[change.key] = record
+    return record

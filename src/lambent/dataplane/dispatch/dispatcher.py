@@ -1,0 +1,402 @@
+# The heart: gives every invocation an environment, and every environment back.
+#
+# Rule 1: an environment is either in the idle list, or in the hands of exactly one invocation, or being stopped.
+# Rule 2: it returns to the idle list only after a clean answer; every other way out stops it.
+# Rule 3: the concurrency slot is held from before the environment is chosen until after it is idle or gone.
+# Rule 4: nothing here parses a payload or knows of HTTP.
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from lambent.dataplane.dispatch.admission import AccountAdmission
+from lambent.dataplane.dispatch.journal import Journal, Report
+from lambent.dataplane.sandbox import failures
+from lambent.dataplane.sandbox.channel import InitFailed, Reply
+from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
+from lambent.dataplane.sandbox.launcher import Launcher
+from lambent.dataplane.sandbox.states import Event, State
+from lambent.dataplane.wire.frames import Call
+from lambent.model.errors import PlatformError
+from lambent.model.function import Version
+from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.telemetry.function_logs import LogSink
+from lambent.telemetry.records import InvocationRecord, Recorder
+
+log = logging.getLogger(__name__)
+
+PoolKey = tuple[str, str, str]
+"""Version ARN, revision, network: environments are never shared across any of them."""
+
+
+class Stopping(PlatformError):
+    """The node is shutting down and takes no new work."""
+
+    def __init__(self) -> None:
+        super().__init__("The node is stopping; send the request again.", retry_safe=True)
+
+
+class Dispatcher:
+    """Implements `Invoker`."""
+
+    def __init__(
+        self,
+        *,
+        launcher: Launcher,
+        sink: LogSink,
+        recorder: Recorder,
+        admission_of: Callable[[str], AccountAdmission],
+        keep_alive_s: float,
+        max_environments: int,
+        init_limit_ms: float,
+    ) -> None:
+        self._launcher = launcher
+        self._sink = sink
+        self._recorder = recorder
+        self._admission_of = admission_of
+        self._keep_alive_s = keep_alive_s
+        self._max_environments = max_environments
+        self._init_limit_ms = init_limit_ms
+        self._idle: dict[PoolKey, list[Environment]] = {}
+        # Oldest first; a plain dict is the queue that can also forget from its middle.
+        self._idle_order: dict[Environment, PoolKey] = {}
+        self._living: dict[str, Environment] = {}
+        self._journals: dict[str, Journal] = {}
+        self._revisions: dict[str, str] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._stopping = False
+
+    def emit_log(self, environment: Environment, lines: list[bytes]) -> None:
+        """Where the launcher sends what environments write."""
+        self._journal_of(environment).take_lines(lines)
+
+    async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
+        if self._stopping:
+            raise Stopping
+        version = target.version
+        admission = self._admission_of(version.account)
+        if target.max_wait_ms:
+            await admission.wait(version.name, target.max_wait_ms)
+        else:
+            admission.take(version.name)
+        self._running += 1
+        self._drained.clear()
+        try:
+            return await self._run(target, invocation)
+        finally:
+            admission.give_back(version.name)
+            self._running -= 1
+            if not self._running:
+                self._drained.set()
+
+    def follow_version(self, version_arn: str, revision_id: str | None) -> None:
+        """The version is now at this revision, or gone (None): environments of any other are not used again."""
+        if revision_id is None:
+            self._revisions.pop(version_arn, None)
+        else:
+            self._revisions[version_arn] = revision_id
+        for key in [key for key in self._idle if key[0] == version_arn and key[1] != revision_id]:
+            for environment in self._idle.pop(key):
+                self._idle_order.pop(environment, None)
+                self._stop_soon(environment)
+
+    def environments(self) -> list[Environment]:
+        return list(self._living.values())
+
+    async def drain(self) -> None:
+        """Take no new work and wait until what runs has ended."""
+        self._stopping = True
+        await self._drained.wait()
+
+    async def stop(self) -> None:
+        """Stop every environment, busy ones too."""
+        self._stopping = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._idle.clear()
+        self._idle_order.clear()
+        for environment in list(self._living.values()):
+            self._stop_soon(environment)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self, target: Target, invocation: Invocation) -> Outcome:
+        key = _key_of(target)
+        environment = self._take_idle(key)
+        cold = environment is None
+        if environment is None:
+            environment = await self._launch(target)
+        clean = False
+        try:
+            if cold:
+                failed = await self._initialise(environment, target, invocation)
+                if isinstance(failed, Environment):
+                    environment = failed
+                elif failed is not None:
+                    return failed
+            outcome = await self._invoke(environment, target, invocation, cold=cold)
+            clean = environment.state is State.BUSY
+            return outcome
+        finally:
+            if clean:
+                self._give_back(environment, key)
+            else:
+                # Awaited, so that the slot is free only when the environment is gone.
+                await environment.stop()
+
+    def _take_idle(self, key: PoolKey) -> Environment | None:
+        idle = self._idle.get(key)
+        if not idle:
+            return None
+        environment = idle.pop()
+        del self._idle_order[environment]
+        environment.take(Event.LEASED)
+        return environment
+
+    def _give_back(self, environment: Environment, key: PoolKey) -> None:
+        if self._stopping or self._revisions.get(key[0], key[1]) != key[1]:
+            self._stop_soon(environment)
+            return
+        environment.take(Event.FINISHED)
+        self._idle.setdefault(key, []).append(environment)
+        self._idle_order[environment] = key
+        if self._expiry is None:
+            self._plan_expiry()
+
+    async def _launch(self, target: Target) -> Environment:
+        if len(self._living) >= self._max_environments and self._idle_order:
+            await self._evict_oldest().stop()
+        environment = await self._launcher.start(target)
+        self._living[environment.id] = environment
+        environment.on_exit = self._forget
+        self._journal_of(environment).note_init_start()
+        return environment
+
+    async def _initialise(
+        self, environment: Environment, target: Target, invocation: Invocation
+    ) -> Outcome | Environment | None:
+        """None when init went well, an Outcome when it did not, another Environment when init had to start over."""
+        began = time.perf_counter()
+        journal = self._journal_of(environment)
+        try:
+            await environment.wait_ready(self._init_limit_ms)
+            return None
+        except InitFailed as failed:
+            environment.drain_log()
+            elapsed_ms = (time.perf_counter() - began) * 1000
+            journal.note_init_report(elapsed_ms, status="error", error_type=failed.error_type)
+            reply = Reply(failed.payload, failed.error_type)
+            journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+            return self._conclude(environment, target, invocation, reply, elapsed_ms, status="error")
+        except Ended as ended:
+            elapsed_ms = (time.perf_counter() - began) * 1000
+            if ended.cause is Cause.PROTOCOL:
+                raise PlatformError(f"The environment could not be made: {ended.detail}", retry_safe=True) from ended
+            if ended.cause is Cause.TIMEOUT:
+                journal.note_init_report(elapsed_ms, status="timeout")
+                await environment.stop()
+                return await self._initialise_again(target, invocation)
+            error_type, payload = failures.describe(
+                ended, request_id=invocation.request_id, timeout_s=target.version.timeout_s
+            )
+            report_type = failures.report_type(ended, error_type)
+            journal.note_init_report(elapsed_ms, status="error", error_type=report_type)
+            journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+            reply = Reply(payload, error_type)
+            return self._conclude(
+                environment, target, invocation, reply, elapsed_ms, status="error", report_type=report_type
+            )
+
+    async def _initialise_again(self, target: Target, invocation: Invocation) -> Outcome | Environment:
+        """An init beyond its limit runs once more within the invocation, under the function's own timeout."""
+        environment = await self._launch(target)
+        began = time.perf_counter()
+        limit_ms = target.version.timeout_s * 1000
+        clean = False
+        try:
+            await environment.wait_ready(limit_ms)
+            clean = True
+            return environment
+        except (InitFailed, Ended) as failed:
+            elapsed_ms = (time.perf_counter() - began) * 1000
+            journal = self._journal_of(environment)
+            journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+            return self._conclude_failed(environment, target, invocation, failed, elapsed_ms)
+        finally:
+            if not clean:
+                await environment.stop()
+
+    async def _invoke(
+        self, environment: Environment, target: Target, invocation: Invocation, *, cold: bool
+    ) -> Outcome:
+        version = target.version
+        limit_ms = version.timeout_s * 1000
+        environment.begin_log()
+        self._journals[environment.id].note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+        call = Call(
+            invocation.request_id,
+            invocation.payload,
+            int(time.time() * 1000) + limit_ms,
+            target.invoked_arn,
+            invocation.trace_id,
+            invocation.client_context,
+            invocation.cognito_identity,
+        )
+        began = time.perf_counter()
+        try:
+            reply = await environment.invoke(call, limit_ms)
+        except Ended as ended:
+            elapsed_ms = (time.perf_counter() - began) * 1000
+            return self._conclude_failed(environment, target, invocation, ended, elapsed_ms)
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        environment.drain_log()
+        return self._conclude(
+            environment, target, invocation, reply, elapsed_ms, init_ms=environment.init_ms if cold else None
+        )
+
+    def _conclude_failed(
+        self,
+        environment: Environment,
+        target: Target,
+        invocation: Invocation,
+        failed: InitFailed | Ended,
+        elapsed_ms: float,
+    ) -> Outcome:
+        if isinstance(failed, InitFailed):
+            reply = Reply(failed.payload, failed.error_type)
+            return self._conclude(environment, target, invocation, reply, elapsed_ms, status="error")
+        timeout_s = target.version.timeout_s
+        error_type, payload = failures.describe(failed, request_id=invocation.request_id, timeout_s=timeout_s)
+        journal = self._journal_of(environment)
+        if failed.cause is Cause.TIMEOUT:
+            elapsed_ms = max(elapsed_ms, timeout_s * 1000.0)
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03d}Z"
+            journal.note_line(f"{stamp} {invocation.request_id} Task timed out after {timeout_s:.2f} seconds")
+        else:
+            journal.note_line(f"RequestId: {invocation.request_id} Error: {failures.explain(failed)}")
+        return self._conclude(
+            environment,
+            target,
+            invocation,
+            Reply(payload, error_type),
+            elapsed_ms,
+            status="timeout" if failed.cause is Cause.TIMEOUT else "error",
+            report_type=failures.report_type(failed, error_type),
+        )
+
+    def _conclude(
+        self,
+        environment: Environment,
+        target: Target,
+        invocation: Invocation,
+        reply: Reply,
+        elapsed_ms: float,
+        *,
+        init_ms: float | None = None,
+        status: str = "",
+        report_type: str = "",
+    ) -> Outcome:
+        """Close the log and the books of one invocation and say what came of it."""
+        version = target.version
+        billed_ms = math.ceil(elapsed_ms + (init_ms or 0.0))
+        max_memory_mb = min(environment.peak_memory_mb(), version.memory_mb)
+        if reply.error_type and not status:
+            status = "error"
+        tail = self._journal_of(environment).note_report(
+            Report(
+                duration_ms=elapsed_ms,
+                billed_ms=billed_ms,
+                memory_mb=version.memory_mb,
+                max_memory_mb=max_memory_mb,
+                init_ms=init_ms,
+                status=status,
+                error_type=report_type or reply.error_type,
+            )
+        )
+        self._recorder.record(
+            InvocationRecord(
+                request_id=invocation.request_id,
+                account=version.account,
+                function=version.name,
+                version=version.version,
+                environment_id=environment.id,
+                cold=init_ms is not None,
+                init_ms=init_ms,
+                duration_ms=elapsed_ms,
+                billed_ms=billed_ms,
+                memory_mb=version.memory_mb,
+                max_memory_mb=max_memory_mb,
+                error_type=reply.error_type,
+            )
+        )
+        return Outcome(
+            payload=reply.payload,
+            function_error="Unhandled" if reply.error_type else "",
+            error_type=reply.error_type,
+            executed_version=version.version,
+            duration_ms=elapsed_ms,
+            billed_ms=billed_ms,
+            init_ms=init_ms,
+            max_memory_mb=max_memory_mb,
+            log_tail=tail,
+        )
+
+    def _journal_of(self, environment: Environment) -> Journal:
+        journal = self._journals.get(environment.id)
+        if journal is None:
+            journal = self._journals[environment.id] = Journal(self._sink, environment)
+        return journal
+
+    def _forget(self, environment: Environment) -> None:
+        """The process ended: out of the idle list at once, so that nobody is given a dead environment."""
+        self._living.pop(environment.id, None)
+        key = self._idle_order.pop(environment, None)
+        if key is not None:
+            idle = self._idle[key]
+            idle.remove(environment)
+            if not idle:
+                del self._idle[key]
+            self._stop_soon(environment)
+
+    def _evict_oldest(self) -> Environment:
+        environment, key = next(iter(self._idle_order.items()))
+        del self._idle_order[environment]
+        self._idle[key].remove(environment)
+        if not self._idle[key]:
+            del self._idle[key]
+        return environment
+
+    def _plan_expiry(self) -> None:
+        self._expiry = None
+        if not self._idle_order:
+            return
+        oldest = next(iter(self._idle_order))
+        wait_s = oldest.idle_since + self._keep_alive_s - time.monotonic()
+        self._expiry = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._expire)
+
+    def _expire(self) -> None:
+        limit = time.monotonic() - self._keep_alive_s
+        while self._idle_order and next(iter(self._idle_order)).idle_since <= limit:
+            self._stop_soon(self._evict_oldest())
+        self._plan_expiry()
+
+    def _stop_soon(self, environment: Environment) -> None:
+        task = asyncio.create_task(self._stop(environment), name=f"retire environment {environment.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stop(self, environment: Environment) -> None:
+        await environment.stop()
+        self._journals.pop(environment.id, None)
+
+
+def _key_of(target: Target) -> PoolKey:
+    version: Version = target.version
+    return (version.version_arn, version.revision_id, target.network)

@@ -1,0 +1,160 @@
+"""The platform's own lines in a function's log, in the contract's text and JSON forms.
+
+Sources: developer guide, "Viewing logs for Lambda functions" and "Lambda Telemetry API Event schema reference".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from lambent.dataplane.sandbox.environment import Environment
+from lambent.model import limits
+from lambent.telemetry.function_logs import LogEvent, LogSink, LogStream
+
+_RANK = {"DEBUG": 0, "INFO": 1, "WARN": 2}
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Report:
+    """The measures of one invocation, as its REPORT line has them."""
+
+    duration_ms: float
+    billed_ms: int
+    memory_mb: int
+    max_memory_mb: int
+    init_ms: float | None = None
+    status: str = ""
+    """`timeout`, `error` or empty."""
+    error_type: str = ""
+
+
+class Journal:
+    """The log of one environment: what it wrote and what the platform says about it, in order."""
+
+    def __init__(self, sink: LogSink, environment: Environment) -> None:
+        version = environment.version
+        self._sink = sink
+        self._stream = LogStream(
+            account=version.account, function=version.name, version=version.version, environment_id=environment.id
+        )
+        self._version = version.version
+        self._json = version.logging.format == "JSON"
+        self._rank = _RANK.get(version.logging.system_level, 1)
+        self._runtime = version.runtime
+        self._request_id = ""
+        self._tail: list[bytes] | None = None
+        self._tail_bytes = 0
+
+    def take_lines(self, lines: list[bytes]) -> None:
+        """Lines that the function wrote."""
+        now_ms = int(time.time() * 1000)
+        request_id = self._request_id
+        self._sink.write(
+            self._stream,
+            [LogEvent(timestamp_ms=now_ms, request_id=request_id, message=line, kind="function") for line in lines],
+        )
+        if self._tail is not None:
+            for line in lines:
+                self._keep(line)
+
+    def note_init_start(self) -> None:
+        if self._json:
+            self._write_json("platform.initStart", {"initializationType": "on-demand", "phase": "init"}, rank=0)
+        else:
+            self._write(f"INIT_START Runtime Version: {self._runtime}")
+
+    def note_init_report(self, init_ms: float, *, status: str, error_type: str = "") -> None:
+        """Only a failed or overlong init has a line of its own."""
+        if self._json:
+            record = {"phase": "init", "status": status, "metrics": {"durationMs": round(init_ms, 3)}}
+            if error_type:
+                record["errorType"] = error_type
+            self._write_json("platform.initReport", record, rank=1)
+            return
+        error = f"\tError Type: {error_type}" if error_type else ""
+        self._write(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}{error}")
+
+    def note_start(self, request_id: str, *, wants_tail: bool) -> None:
+        self._request_id = request_id
+        self._tail = [] if wants_tail else None
+        self._tail_bytes = 0
+        if self._json:
+            self._write_json("platform.start", {"requestId": request_id, "version": self._version}, rank=1)
+        else:
+            self._write(f"START RequestId: {request_id} Version: {self._version}")
+
+    def note_line(self, text: str) -> None:
+        """A line of the platform about the running invocation: a timeout, an exit."""
+        self._write(text)
+
+    def note_report(self, report: Report) -> bytes:
+        """Close the invocation. Returns the tail of its log if it was asked for."""
+        if self._json:
+            self._write_json_report(report)
+        else:
+            self._write_text_report(report)
+        tail = b"\n".join([*self._tail, b""])[-limits.LOG_TAIL_BYTES :] if self._tail is not None else b""
+        self._request_id = ""
+        self._tail = None
+        return tail
+
+    def _write_text_report(self, report: Report) -> None:
+        request_id = self._request_id
+        line = (
+            f"REPORT RequestId: {request_id}\tDuration: {report.duration_ms:.2f} ms\t"
+            f"Billed Duration: {report.billed_ms} ms\tMemory Size: {report.memory_mb} MB\t"
+            f"Max Memory Used: {report.max_memory_mb} MB\t"
+        )
+        if report.init_ms is not None:
+            line += f"Init Duration: {report.init_ms:.2f} ms\t"
+        if report.status:
+            line += f"Status: {report.status}"
+        if report.status == "error" and report.error_type:
+            line += f"\tError Type: {report.error_type}"
+        self._write(f"END RequestId: {request_id}", line)
+
+    def _write_json_report(self, report: Report) -> None:
+        metrics: dict[str, Any] = {
+            "durationMs": round(report.duration_ms, 3),
+            "billedDurationMs": report.billed_ms,
+            "memorySizeMB": report.memory_mb,
+            "maxMemoryUsedMB": report.max_memory_mb,
+        }
+        if report.init_ms is not None:
+            metrics["initDurationMs"] = round(report.init_ms, 3)
+        status = report.status or "success"
+        done: dict[str, Any] = {"requestId": self._request_id, "status": status}
+        record: dict[str, Any] = {"requestId": self._request_id, "metrics": metrics, "status": status}
+        if report.error_type:
+            done["errorType"] = record["errorType"] = report.error_type
+        rank = 2 if report.status else 1
+        self._write_json("platform.runtimeDone", done, rank=2 if report.status else 0)
+        self._write_json("platform.report", record, rank=rank)
+
+    def _write_json(self, kind: str, record: dict[str, Any], *, rank: int) -> None:
+        if rank < self._rank:
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._write(json.dumps({"time": now, "type": kind, "record": record}, separators=(",", ":")))
+
+    def _write(self, *texts: str) -> None:
+        now_ms = int(time.time() * 1000)
+        request_id = self._request_id
+        self._sink.write(
+            self._stream,
+            [LogEvent(timestamp_ms=now_ms, request_id=request_id, message=text, kind="platform") for text in texts],
+        )
+        if self._tail is not None:
+            for text in texts:
+                self._keep(text.encode())
+
+    def _keep(self, line: bytes) -> None:
+        assert self._tail is not None
+        self._tail.append(line[-limits.LOG_TAIL_BYTES :])
+        self._tail_bytes += len(line)
+        while len(self._tail) > 1 and self._tail_bytes - len(self._tail[0]) > limits.LOG_TAIL_BYTES:
+            self._tail_bytes -= len(self._tail.pop(0))

@@ -1,0 +1,223 @@
+"""One execution environment as the node holds it: its process, its channel, its log, its limits.
+
+It serves one invocation at a time. Whoever starts it owns it until `stop` has returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from lambent.dataplane.sandbox.channel import Channel, ChannelClosed, Reply
+from lambent.dataplane.sandbox.log_pipe import LogPipe
+from lambent.dataplane.sandbox.states import EnvironmentState, Event, State
+from lambent.dataplane.sandbox.zygote_link import Spawned
+from lambent.dataplane.wire.frames import Call
+from lambent.model.function import Version
+
+EXIT_PATIENCE_S = 2.0
+"""How long a runtime that closed its channel may take to exit before it is killed."""
+
+EXIT_GRACE_S = 0.05
+"""How long after the exit of the process its last bytes are still read."""
+
+
+class Cause(enum.Enum):
+    """Why an environment ended without an answer."""
+
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out of memory"
+    EXIT = "exit"
+    PROTOCOL = "protocol"
+
+
+class Ended(Exception):
+    """The environment ended before it answered. `status` is the runtime's wait status, None if unknown."""
+
+    def __init__(self, cause: Cause, status: int | None, detail: str = "") -> None:
+        super().__init__(detail or cause.value)
+        self.cause = cause
+        self.status = status
+        self.detail = detail
+
+
+class Gauge:
+    """Reads what an environment used; the cgroup's numbers where there is one, else the kernel's high-water mark."""
+
+    def peak_mb(self) -> int:
+        raise NotImplementedError
+
+    def oom_kills(self) -> int:
+        return 0
+
+    def kill(self) -> None:
+        """End every process that the init process cannot take with it; nothing where a pid namespace does."""
+
+
+class Environment:
+    """Built by `launcher.Launcher`, which hands it what it owns; `stop` gives all of it back."""
+
+    def __init__(
+        self,
+        *,
+        environment_id: str,
+        version: Version,
+        stream: str,
+        spawned: Spawned,
+        gauge: Gauge,
+        release: Callable[[], None],
+    ) -> None:
+        self.id = environment_id
+        self.version = version
+        self.stream = stream
+        self.init_ms: float | None = None
+        self.idle_since = 0.0
+        """Monotonic seconds; meaningful while idle."""
+        self.invocations = 0
+        self.retire = False
+        """Set when its version is gone or changed: it is stopped instead of becoming idle."""
+        self._loop = asyncio.get_running_loop()
+        self._spawned = spawned
+        self._gauge = gauge
+        self._release = release
+        self._state = EnvironmentState()
+        self._channel: Channel | None = None
+        self._log: LogPipe | None = None
+        self._timed_out = False
+        self._exited_first = False
+        self._stopping: asyncio.Task[None] | None = None
+        self.on_exit: Callable[[Environment], None] | None = None
+        """Called once when the process ends for whatever reason, before its resources are given back."""
+        spawned.exited.add_done_callback(self._note_exit)
+
+    @property
+    def state(self) -> State:
+        return self._state.current
+
+    @property
+    def pid(self) -> int:
+        return self._spawned.pid
+
+    def attach(self, channel: Channel, log: LogPipe) -> None:
+        self._channel = channel
+        self._log = log
+
+    def take(self, event: Event) -> None:
+        """LEASED by the pool that hands it out, FINISHED when it may serve the next."""
+        self._state.take(event)
+        if event is Event.FINISHED:
+            self.idle_since = time.monotonic()
+
+    async def wait_ready(self, limit_ms: float) -> None:
+        """Wait for the end of init. Raises InitFailed from the runtime, Ended otherwise."""
+        assert self._channel is not None
+        began = time.perf_counter()
+        timer = self._loop.call_later(limit_ms / 1000, self._time_out)
+        try:
+            measured = await self._channel.wait_ready()
+        except ChannelClosed as exc:
+            raise await self._how_it_ended(exc) from exc
+        finally:
+            timer.cancel()
+        if self._state.current is not State.STARTING:
+            raise await self._how_it_ended(ChannelClosed())
+        self.init_ms = (time.perf_counter() - began) * 1000 if measured is None else measured
+        self._state.take(Event.BOOTED)
+
+    async def invoke(self, call: Call, limit_ms: float) -> Reply:
+        """Deliver one invocation. Raises Ended; a reply after the limit is never accepted."""
+        assert self._channel is not None
+        self.invocations += 1
+        timer = self._loop.call_later(limit_ms / 1000, self._time_out)
+        try:
+            return await self._channel.call(call)
+        except ChannelClosed as exc:
+            raise await self._how_it_ended(exc) from exc
+        finally:
+            timer.cancel()
+
+    def begin_log(self) -> None:
+        if self._log is not None:
+            self._log.begin()
+
+    def drain_log(self) -> None:
+        if self._log is not None:
+            self._log.drain()
+
+    def peak_memory_mb(self) -> int:
+        return self._gauge.peak_mb()
+
+    def kill(self) -> None:
+        """Send SIGKILL to everything in the environment; `stop` waits for the end."""
+        if self._state.current is not State.DEAD:
+            self._state.take(Event.STOPPED)
+        if self._spawned.exited.done():
+            return
+        self._spawned.pidfd.add_done_callback(self._kill_by)
+
+    async def stop(self) -> None:
+        """Kill, wait for the end and give everything back. May be called by several; all wait for the same."""
+        if self._stopping is None:
+            self._stopping = self._loop.create_task(self._stop(), name=f"stop environment {self.id}")
+        await asyncio.shield(self._stopping)
+
+    def _kill_by(self, pidfd: asyncio.Future[int]) -> None:
+        if pidfd.cancelled() or pidfd.exception() is not None or self._spawned.exited.done():
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd.result(), signal.SIGKILL)
+        self._gauge.kill()
+
+    async def _stop(self) -> None:
+        self.kill()
+        await self._spawned.exited
+        if self._channel is not None:
+            self._channel.close()
+        if self._log is not None:
+            self._log.close()
+        with contextlib.suppress(Exception):
+            os.close(await self._spawned.pidfd)
+        self._release()
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self.kill()
+        # Not the end of the process but the deadline itself ends the call: nothing that still comes counts.
+        if self._channel is not None:
+            self._channel.close()
+
+    async def _how_it_ended(self, closed: ChannelClosed) -> Ended:
+        status = await self._wait_exit(at_once=self._timed_out or not closed.by_end)
+        if self._log is not None:
+            self._log.drain()
+        if self._timed_out:
+            return Ended(Cause.TIMEOUT, status)
+        if self._gauge.oom_kills() and status is not None and os.WIFSIGNALED(status):
+            return Ended(Cause.OUT_OF_MEMORY, status)
+        if closed.by_end or self._exited_first:
+            return Ended(Cause.EXIT, status)
+        return Ended(Cause.PROTOCOL, status, closed.reason)
+
+    async def _wait_exit(self, *, at_once: bool) -> int | None:
+        """The wait status. A runtime that hung up is about to exit and must be let, or its status is lost."""
+        if not at_once:
+            await asyncio.wait([self._spawned.exited], timeout=EXIT_PATIENCE_S)
+        self.kill()
+        return await self._spawned.exited
+
+    def _note_exit(self, _: asyncio.Future[int | None]) -> None:
+        self._state.take(Event.EXITED)
+        if self.on_exit is not None:
+            self.on_exit(self)
+        # What it sent before it ended is already on its way to us and must be read first.
+        self._loop.call_later(EXIT_GRACE_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._exited_first = True
+        if self._channel is not None:
+            self._channel.close()

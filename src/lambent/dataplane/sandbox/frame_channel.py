@@ -1,0 +1,135 @@
+"""The channel of a Python environment: frames over one end of a Unix socket pair."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import cast
+
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
+from lambent.dataplane.wire import frames
+from lambent.dataplane.wire.frames import Call
+
+MAX_BODY_BYTES = 6_291_556 + 1_048_576
+"""The largest response and a generous error type; a longer frame is an attack and ends the channel."""
+
+_TO_NODE = frozenset((frames.READY, frames.FAILED, frames.RESULT, frames.ERROR, frames.STEP))
+
+
+class StepFailed(ChannelClosed):
+    """Confinement failed at `step`; the child ended itself before any user code."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(f"confinement step {step} failed: {reason}")
+        self.step = step
+        self.cause = reason
+
+
+class FrameChannel(asyncio.Protocol):
+    """Implements `Channel`. A frame out of turn closes it: the child may be hostile."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._ready: asyncio.Future[float | None] = loop.create_future()
+        self._reply: asyncio.Future[Reply] | None = None
+        self._closed: ChannelClosed | None = None
+
+    @classmethod
+    async def open(cls, control: socket.socket) -> FrameChannel:
+        """Takes ownership of the node's end of the pair."""
+        loop = asyncio.get_running_loop()
+        control.setblocking(False)
+        _, channel = await loop.create_unix_connection(lambda: cls(loop), sock=control)
+        return channel
+
+    async def wait_ready(self) -> float | None:
+        return await self._ready
+
+    async def wait_launched(self) -> None:
+        """Wait until the child has executed another program, which hangs up. Raises StepFailed."""
+        try:
+            await self._ready
+        except ChannelClosed as closed:
+            if not closed.by_end:
+                raise
+
+    async def call(self, call: Call) -> Reply:
+        if self._closed is not None or self._transport is None:
+            raise self._closed or ChannelClosed()
+        reply: asyncio.Future[Reply] = self._loop.create_future()
+        self._reply = reply
+        self._transport.write(frames.encode_call(call))
+        try:
+            return await reply
+        finally:
+            self._reply = None
+
+    def close(self) -> None:
+        self._fail(ChannelClosed("the node closed it"))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= frames.HEAD.size:
+            kind, length = frames.HEAD.unpack_from(buffer)
+            if kind not in _TO_NODE or length > MAX_BODY_BYTES:
+                self._fail(ChannelClosed("the environment sent a frame that the protocol does not have"))
+                return
+            end = frames.HEAD.size + length
+            if len(buffer) < end:
+                return
+            body = bytes(memoryview(buffer)[frames.HEAD.size : end])
+            del buffer[:end]
+            self._take(kind, body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(ChannelClosed(by_end=True))
+
+    def _take(self, kind: bytes, body: bytes) -> None:
+        reply = self._reply
+        if kind in (frames.RESULT, frames.ERROR):
+            if reply is None or reply.done():
+                self._fail(ChannelClosed("the environment answered without having been asked"))
+            elif kind == frames.RESULT:
+                reply.set_result(Reply(body))
+            else:
+                error_type, payload = frames.decode_error(body)
+                reply.set_result(Reply(payload, error_type))
+        elif self._ready.done():
+            self._fail(ChannelClosed("the environment reported its start twice"))
+        elif kind == frames.READY:
+            self._ready.set_result(_init_ms(body))
+        elif kind == frames.FAILED:
+            self._ready.set_exception(InitFailed(*frames.decode_error(body)))
+        else:
+            step, _, reason = body.partition(b"\0")
+            self._fail(StepFailed(step.decode("utf-8", "replace"), reason.decode("utf-8", "replace")))
+
+    def _fail(self, reason: ChannelClosed) -> None:
+        if self._closed is not None:
+            return
+        self._closed = reason
+        if self._transport is not None:
+            self._transport.abort()
+        for waiter in (self._ready, self._reply):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(reason)
+        # A start that nobody waits for any more must not be reported as a lost exception.
+        if self._ready.done() and not self._ready.cancelled():
+            self._ready.exception()
+
+
+def _init_ms(body: bytes) -> float | None:
+    try:
+        value = json.loads(body)["init_ms"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return float(value) if isinstance(value, int | float) else None

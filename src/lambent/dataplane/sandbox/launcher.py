@@ -1,0 +1,361 @@
+"""Makes an environment of a version: gathers what it needs, has it forked, and ties all of it to its life."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from lambent.dataplane.sandbox.channel import Channel, InitFailed, Reply
+from lambent.dataplane.sandbox.environment import Environment, Gauge
+from lambent.dataplane.sandbox.frame_channel import FrameChannel, StepFailed
+from lambent.dataplane.sandbox.log_pipe import LogPipe
+from lambent.dataplane.sandbox.zygotes import Zygotes
+from lambent.dataplane.wire.frames import Call
+from lambent.dataplane.wire.spec import EnvironmentSpec
+from lambent.model.function import Version
+from lambent.model.invocation import Target
+
+log = logging.getLogger(__name__)
+
+FIRST_UID, LAST_UID = 100_000, 165_535
+
+
+class Lease(Protocol):
+    """Something an environment uses once and gives back."""
+
+    def release(self) -> None: ...
+
+
+class NetworkLease(Lease, Protocol):
+    @property
+    def fd(self) -> int:
+        """The network namespace."""
+        ...
+
+    def take_runtime_api(self) -> socket.socket:
+        """The listener of the Runtime API inside it; becomes the caller's."""
+        ...
+
+
+class ScratchLease(Lease, Protocol):
+    @property
+    def fd(self) -> int:
+        """A detached mount for /tmp, -1 for a tmpfs made by the child."""
+        ...
+
+
+class LimitsLease(Lease, Protocol):
+    def procs_fds(self) -> Sequence[int]: ...
+    def memory_peak_mb(self) -> int: ...
+    def oom_kills(self) -> int: ...
+    def kill(self) -> None: ...
+
+
+class Networks(Protocol):
+    async def acquire(self, kind: str, *, environment_id: str) -> NetworkLease: ...
+
+
+class Scratches(Protocol):
+    async def acquire(self, size_mb: int) -> ScratchLease: ...
+
+
+class Limits(Protocol):
+    def create(self, name: str, *, memory_mb: int, tmpfs_mb: int) -> LimitsLease: ...
+
+
+class UserIds:
+    """Host uids, one for each living environment; a freed one is used again as late as possible."""
+
+    def __init__(self, first: int = FIRST_UID, last: int = LAST_UID) -> None:
+        self._free = collections.deque(range(first, last + 1))
+
+    def take(self) -> int:
+        return self._free.popleft()
+
+    def give_back(self, uid: int) -> None:
+        self._free.append(uid)
+
+
+class _LimitsGauge(Gauge):
+    def __init__(self, limits: LimitsLease, shared_mb: int) -> None:
+        self._limits = limits
+        self._shared_mb = shared_mb
+
+    def peak_mb(self) -> int:
+        # Pages that the environment still shares with its zygote are charged to the zygote, not to it.
+        return self._limits.memory_peak_mb() + self._shared_mb
+
+    def oom_kills(self) -> int:
+        return self._limits.oom_kills()
+
+    def kill(self) -> None:
+        self._limits.kill()
+
+
+class _ProcessGauge(Gauge):
+    """Without a cgroup: the kernel's high-water mark of the processes of the session."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self._peak_mb = 0
+
+    def peak_mb(self) -> int:
+        total_kb = 0
+        for pid in self._family():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                text = Path(f"/proc/{pid}/status").read_text()
+                total_kb += int(text.split("VmHWM:")[1].split()[0])
+        self._peak_mb = max(self._peak_mb, -(-total_kb // 1024))
+        return self._peak_mb
+
+    def _family(self) -> list[str]:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return []
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How environments are confined on this node."""
+
+    confine: str
+    """`root`, `user` or `process`."""
+    landlock: bool = True
+    region: str
+    init_limit_ms: float = 10_000
+    trees: Path
+    """Where the code store keeps unpacked trees; the zygotes see it as /store."""
+
+
+class Launcher:
+    """`start` gives a running environment whose init is still going on; `Environment.wait_ready` awaits it."""
+
+    def __init__(
+        self,
+        placement: Placement,
+        zygotes: Zygotes,
+        *,
+        networks: Networks | None,
+        scratches: Scratches | None,
+        limits: Limits | None,
+        layer_tree: Callable[[Sequence[str]], str],
+        open_runtime_api: Callable[[socket.socket, Version], Channel],
+        emit_log: Callable[[Environment, list[bytes]], None],
+        fail_step: str = "",
+    ) -> None:
+        self._placement = placement
+        self._zygotes = zygotes
+        self._networks = networks
+        self._scratches = scratches
+        self._limits = limits
+        self._layer_tree = layer_tree
+        self._open_runtime_api = open_runtime_api
+        self._emit_log = emit_log
+        self._fail_step = fail_step
+        self._uids = UserIds()
+
+    async def start(self, target: Target) -> Environment:
+        """Raises CallerError for a runtime that is missing, PlatformError when it cannot be made."""
+        version = target.version
+        zygote = await self._zygotes.get(version.runtime)
+        environment_id = uuid.uuid4().hex
+        with contextlib.ExitStack() as owned:
+            uid = self._uids.take()
+            owned.callback(self._uids.give_back, uid)
+            network = await self._acquire_network(target, environment_id, owned)
+            scratch_fd = await self._acquire_scratch(version, owned)
+            gauge, cgroup_fds = self._acquire_limits(version, environment_id, scratch_fd, owned)
+            listener = self._open_listener(version, network, owned)
+            stream = time.strftime(f"%Y/%m/%d/[{version.version}]{environment_id}", time.gmtime())
+            spec = self._specify(target, environment_id, uid, stream, listener, bool(cgroup_fds))
+            ours, theirs = socket.socketpair()
+            log_read, log_write = os.pipe()
+            fds = [("control", theirs.fileno()), ("log", log_write)]
+            if network is not None:
+                fds.append(("network", network.fd))
+            if scratch_fd >= 0:
+                fds.append(("scratch", scratch_fd))
+            fds += [("cgroup", fd) for fd in cgroup_fds]
+            try:
+                spawned = zygote.spawn(spec, fds)
+            except BaseException:
+                ours.close()
+                os.close(log_read)
+                raise
+            finally:
+                theirs.close()
+                os.close(log_write)
+                for fd in cgroup_fds:
+                    os.close(fd)
+            environment = Environment(
+                environment_id=environment_id,
+                version=version,
+                stream=stream,
+                spawned=spawned,
+                gauge=gauge,
+                release=owned.pop_all().close,
+            )
+        pipe = LogPipe(log_read, lambda lines: self._emit_log(environment, lines))
+        if isinstance(gauge, _ProcessGauge):
+            spawned.pidfd.add_done_callback(lambda _: setattr(gauge, "pid", spawned.pid))
+        channel = await self._open_channel(ours, listener, version)
+        environment.attach(channel, pipe)
+        return environment
+
+    async def _acquire_network(
+        self, target: Target, environment_id: str, owned: contextlib.ExitStack
+    ) -> NetworkLease | None:
+        if self._networks is None:
+            return None
+        network = await self._networks.acquire(target.network, environment_id=environment_id)
+        owned.callback(network.release)
+        return network
+
+    async def _acquire_scratch(self, version: Version, owned: contextlib.ExitStack) -> int:
+        if self._scratches is None:
+            return -1
+        scratch = await self._scratches.acquire(version.ephemeral_mb)
+        owned.callback(scratch.release)
+        return scratch.fd
+
+    def _acquire_limits(
+        self, version: Version, environment_id: str, scratch_fd: int, owned: contextlib.ExitStack
+    ) -> tuple[Gauge, Sequence[int]]:
+        if self._limits is None:
+            return _ProcessGauge(), ()
+        # A tmpfs is charged to the group that fills it, so what /tmp may hold comes on top.
+        tmpfs_mb = version.ephemeral_mb if scratch_fd < 0 else 0
+        limits = self._limits.create(environment_id, memory_mb=version.memory_mb, tmpfs_mb=tmpfs_mb)
+        owned.callback(limits.release)
+        return _LimitsGauge(limits, self._zygotes.shared_mb(version.runtime)), limits.procs_fds()
+
+    def _open_listener(
+        self, version: Version, network: NetworkLease | None, owned: contextlib.ExitStack
+    ) -> socket.socket | None:
+        if version.runtime.startswith("python"):
+            return None
+        if network is not None:
+            listener = network.take_runtime_api()
+        else:
+            listener = socket.create_server(("127.0.0.1", 0))
+        owned.callback(listener.close)
+        listener.setblocking(False)
+        return listener
+
+    async def _open_channel(self, ours: socket.socket, listener: socket.socket | None, version: Version) -> Channel:
+        frames = await FrameChannel.open(ours)
+        if listener is None:
+            return frames
+        return LaunchedChannel(frames, self._open_runtime_api(listener, version))
+
+    def _specify(
+        self,
+        target: Target,
+        environment_id: str,
+        uid: int,
+        stream: str,
+        listener: socket.socket | None,
+        has_cgroup: bool,
+    ) -> EnvironmentSpec:
+        version = target.version
+        process_tier = self._placement.confine == "process"
+        tree = str(self._placement.trees / version.digest)
+        layers = self._layer_tree([layer.digest for layer in version.layers])
+        task_root = tree if process_tier else "/var/task"
+        api = ""
+        if listener is not None:
+            host, port = listener.getsockname()[:2]
+            api = f"127.0.0.1:{port}" if host == "0.0.0.0" else f"{host}:{port}"  # noqa: S104 - compared, not bound
+        network = "host" if self._networks is None else "pooled"
+        return EnvironmentSpec(
+            environment_id=environment_id,
+            runtime=version.runtime,
+            handler=version.handler,
+            code=version.digest,
+            layers=layers,
+            environment=_variables(version, self._placement.region, stream, task_root, api),
+            memory_mb=version.memory_mb,
+            ephemeral_mb=version.ephemeral_mb,
+            uid=uid,
+            log_format=version.logging.format,
+            log_level=version.logging.application_level,
+            confine=self._placement.confine,
+            network=network,
+            function=version.name,
+            version=version.version,
+            cgroup=has_cgroup,
+            task_root=task_root,
+            landlock=self._placement.landlock,
+            fail_step=self._fail_step,
+            argv=self._zygotes.argv(version.runtime, task_root, self._placement.trees / version.digest),
+        )
+
+
+def _variables(version: Version, region: str, stream: str, task_root: str, api: str) -> dict[str, str]:
+    """The function's variables and the reserved ones (developer guide, "Defined runtime environment variables")."""
+    variables = {
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": f"{task_root}:{task_root}/lib:/opt/lib",
+        **version.environment,
+        "_HANDLER": version.handler,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{version.runtime}",
+        "AWS_LAMBDA_FUNCTION_NAME": version.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(version.memory_mb),
+        "AWS_LAMBDA_FUNCTION_VERSION": version.version,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": version.logging.log_group or f"/aws/lambda/{version.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "LAMBDA_TASK_ROOT": task_root,
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+    }
+    if version.logging.format == "JSON":
+        variables["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+        variables["AWS_LAMBDA_LOG_LEVEL"] = version.logging.application_level
+    if version.runtime.startswith("nodejs"):
+        major = version.runtime.removeprefix("nodejs").partition(".")[0]
+        variables.setdefault(
+            "NODE_PATH",
+            f"/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules",
+        )
+    if api:
+        variables["AWS_LAMBDA_RUNTIME_API"] = api
+    return variables
+
+
+class LaunchedChannel:
+    """A Runtime API channel whose program is still to be executed: a failure before that comes as a frame."""
+
+    def __init__(self, frames: FrameChannel, api: Channel) -> None:
+        self._frames = frames
+        self._api = api
+
+    async def wait_ready(self) -> float | None:
+        try:
+            await self._frames.wait_launched()
+        except StepFailed as failed:
+            if failed.step != "exec":
+                raise
+            document = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(failed.cause)}
+            raise InitFailed("Runtime.InvalidEntrypoint", json.dumps(document).encode()) from failed
+        return await self._api.wait_ready()
+
+    async def call(self, call: Call) -> Reply:
+        return await self._api.call(call)
+
+    def close(self) -> None:
+        self._frames.close()
+        self._api.close()
