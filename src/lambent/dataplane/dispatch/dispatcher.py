@@ -233,9 +233,7 @@ class Dispatcher:
             if not clean:
                 await environment.stop()
 
-    async def _invoke(
-        self, environment: Environment, target: Target, invocation: Invocation, *, cold: bool
-    ) -> Outcome:
+    async def _invoke(self, environment: Environment, target: Target, invocation: Invocation, *, cold: bool) -> Outcome:
         version = target.version
         limit_ms = version.timeout_s * 1000
         environment.begin_log()

@@ -103,13 +103,23 @@ class _LimitsGauge(Gauge):
 
 
 class _ProcessGauge(Gauge):
-    """Without a cgroup: the kernel's high-water mark of the processes of the session."""
+    """Without a cgroup: the kernel's high-water mark of the processes of the session.
+
+    Reading /proc costs more than a short invocation, so it is read anew only after `_FRESH_S`.
+    """
+
+    _FRESH_S = 0.1
 
     def __init__(self) -> None:
         self.pid = 0
         self._peak_mb = 0
+        self._read_at = 0.0
 
     def peak_mb(self) -> int:
+        now = time.monotonic()
+        if now - self._read_at < self._FRESH_S:
+            return self._peak_mb
+        self._read_at = now
         total_kb = 0
         for pid in self._family():
             with contextlib.suppress(OSError, IndexError, ValueError):

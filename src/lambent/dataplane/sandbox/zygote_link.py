@@ -268,9 +268,7 @@ async def wait_pidfd(pidfd: int) -> None:
         loop.remove_reader(pidfd)
 
 
-def _start_process(
-    plan: ZygotePlan, ours: socket.socket, theirs: socket.socket
-) -> subprocess.Popen[bytes]:
+def _start_process(plan: ZygotePlan, ours: socket.socket, theirs: socket.socket) -> subprocess.Popen[bytes]:
     config = {
         "confine": plan.confine,
         "python": plan.python,

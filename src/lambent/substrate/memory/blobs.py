@@ -1,0 +1,27 @@
+"""Blobs in memory, for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+class MemoryBlobs:
+    """Implements `Blobs`."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    async def put(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        self._blobs[digest] = data
+        return digest
+
+    async def get(self, digest: str) -> bytes:
+        return self._blobs[digest]
+
+    async def delete(self, digest: str) -> None:
+        self._blobs.pop(digest, None)
+
+    def path(self, digest: str) -> Path | None:
+        return None
