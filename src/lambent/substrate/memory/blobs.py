@@ -1,4 +1,4 @@
-"""Blobs in memory, for tests."""
+"""Blobs that live as long as the process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MemoryBlobs:
 
     async def put(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
-        self._blobs[digest] = data
+        self._blobs.setdefault(digest, bytes(data))
         return digest
 
     async def get(self, digest: str) -> bytes:
@@ -24,4 +24,5 @@ class MemoryBlobs:
         self._blobs.pop(digest, None)
 
     def path(self, digest: str) -> Path | None:
+        """Always None: these bytes are in no file."""
         return None

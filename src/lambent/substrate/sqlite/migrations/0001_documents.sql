@@ -1,8 +1,8 @@
--- Small records under (collection, key). WITHOUT ROWID keeps a collection's keys together and in order.
+-- The text order of keys is SQLite's BINARY collation of UTF-8, which is the order of code points.
 CREATE TABLE documents (
     collection TEXT NOT NULL,
-    key        TEXT NOT NULL,
-    value      BLOB NOT NULL,
-    revision   INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    revision INTEGER NOT NULL CHECK (revision >= 1),
     PRIMARY KEY (collection, key)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,166 @@
+"""Runs a Python handler inside an environment: import it, then answer one invocation after the other.
+
+Confinement is over when `serve` is called, and the package's files are out of sight: everything used here was imported
+by the zygote.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import socket
+import sys
+import time
+from typing import NoReturn, Optional
+
+from lambent.dataplane.runtime import context, faults, logs, marshal
+from lambent.dataplane.runtime.faults import Fault
+from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler
+from lambent.dataplane.wire import frames
+from lambent.dataplane.wire.frames import Call
+from lambent.dataplane.wire.spec import EnvironmentSpec
+
+
+def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
+    """Never returns: the process ends with its socket, or as user code ends it."""
+    began = time.perf_counter()
+    reseed()
+    _forget_host(spec)
+    logs.set_up_logging(spec.log_format, spec.log_level)
+    context.describe_function()
+    try:
+        handler = load_handler(spec.handler)
+    except HandlerNotLoaded as failed:
+        logs.log_fault(failed.fault, spec.log_format, faults.format_for_log(failed.fault))
+        sock.sendall(frames.encode_error(frames.FAILED, failed.fault.error_type, failed.fault.encode()))
+        os._exit(1)
+    except SystemExit as exc:
+        _exit(exc)
+    _flush()
+    init_ms = (time.perf_counter() - began) * 1000
+    sock.sendall(frames.encode(frames.READY, json.dumps({"init_ms": init_ms}).encode()))
+    Loop(sock, handler, spec.log_format).run()
+
+
+def reseed() -> None:
+    """Siblings of one zygote share its memory, so its random state too, until each takes its own."""
+    random.seed()
+
+
+def _forget_host(spec: EnvironmentSpec) -> None:
+    # Collected from here on; what came from the zygote stays frozen and shared.
+    gc.enable()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    version = "python{}.{}".format(*sys.version_info[:2])
+    opt = ["/opt/python/lib/{}/site-packages".format(version), "/opt/python"]
+    sys.path[:] = [spec.task_root, *opt, "/var/runtime", *sys.path]
+    if "TZ" in os.environ:
+        time.tzset()
+
+
+class Loop:
+    """The invocations of one environment, one at a time."""
+
+    def __init__(self, sock: socket.socket, handler: Handler, log_format: str) -> None:
+        self._sock = sock
+        self._handler = handler
+        self._log_format = log_format
+        self._pid = os.getpid()
+        self._buffer = bytearray(65_536)
+
+    def run(self) -> NoReturn:
+        while True:
+            call = self._receive()
+            answer = self._answer(call)
+            if os.getpid() != self._pid:
+                # User code forked and its child returned from the handler; the answer is the parent's to give.
+                os._exit(0)
+            _flush()
+            # One send of one buffer: the node is woken once.
+            self._sock.sendall(answer)
+
+    def _receive(self) -> Call:
+        kind, length = frames.HEAD.unpack(self._read(frames.HEAD.size))
+        if kind != frames.INVOKE:
+            os._exit(1)
+        return frames.decode_call(self._read(length))
+
+    def _read(self, length: int) -> bytes:
+        if length > len(self._buffer):
+            return self._read_large(length)
+        view = memoryview(self._buffer)[:length]
+        got = 0
+        while got < length:
+            count = self._sock.recv_into(view[got:])
+            if not count:
+                os._exit(0)
+            got += count
+        return bytes(view)
+
+    def _read_large(self, length: int) -> bytes:
+        data = bytearray(length)
+        view = memoryview(data)
+        while view:
+            count = self._sock.recv_into(view)
+            if not count:
+                os._exit(0)
+            view = view[count:]
+        return bytes(data)
+
+    def _answer(self, call: Call) -> bytes:
+        logs.Requests.current = call.request_id
+        if call.trace_id:
+            os.environ["_X_AMZN_TRACE_ID"] = call.trace_id
+        fault: Optional[Fault] = None
+        try:
+            event = marshal.decode_event(call.event)
+            lambda_context = context.LambdaContext(call)
+        except (ValueError, RecursionError) as exc:
+            fault = Fault("Runtime.UnmarshalError", "Unable to unmarshal input: {}".format(exc), call.request_id, [])
+        else:
+            try:
+                result = self._handler(event, lambda_context)
+                return frames.encode(frames.RESULT, marshal.encode_result(result))
+            except marshal.NotMarshalled as exc:
+                fault = Fault("Runtime.MarshalError", str(exc), call.request_id, [])
+            except marshal.ResponseTooLarge as exc:
+                return self._refuse_size(str(exc))
+            except SystemExit as exc:
+                _exit(exc)
+            except BaseException as exc:
+                fault = faults.describe(exc, call.request_id)
+        logs.log_fault(fault, self._log_format, faults.format_for_log(fault))
+        return frames.encode_error(frames.ERROR, fault.error_type, fault.encode())
+
+    def _refuse_size(self, message: str) -> bytes:
+        error_type = "Function.ResponseSizeTooLarge"
+        logs.write_line("[ERROR] {}: {}".format(error_type, message))
+        document = {"errorMessage": message, "errorType": error_type}
+        return frames.encode_error(frames.ERROR, error_type, json.dumps(document, separators=(",", ":")).encode())
+
+
+def _flush() -> None:
+    """What an invocation wrote is in the pipe before its answer is: the node reads both in this order."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            # Closed or replaced by user code, whose affair it is.
+            continue
+
+
+def _exit(exc: SystemExit) -> NoReturn:
+    """`sys.exit` ends the process as in any program: a number is the status, text is printed and means 1."""
+    code = exc.code
+    if code is None:
+        status = 0
+    elif isinstance(code, int):
+        status = code & 0xFF
+    else:
+        logs.write_line(str(code))
+        status = 1
+    _flush()
+    os._exit(status)

@@ -1,0 +1,57 @@
+"""Finding the handler: `package/module.function` to a callable."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Callable
+
+from lambent.dataplane.runtime import faults
+from lambent.dataplane.runtime.faults import Fault
+
+Handler = Callable[[Any, Any], Any]
+
+
+class HandlerNotLoaded(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def load_handler(reference: str) -> Handler:
+    """Raises HandlerNotLoaded with the contract's error document; SystemExit passes through."""
+    module_name, dot, name = reference.rpartition(".")
+    if not dot:
+        message = "Bad handler '{}': not enough values to unpack (expected 2, got 1)".format(reference)
+        raise HandlerNotLoaded(_fault("Runtime.MalformedHandlerName", message))
+    module_path = module_name.replace("/", ".")
+    if module_path.split(".")[0] in sys.builtin_module_names:
+        message = "Cannot use built-in module {} as a handler module".format(module_name)
+        raise HandlerNotLoaded(_fault("Runtime.BuiltInModuleConflict", message))
+    module = _import(module_path, module_name)
+    handler = getattr(module, name, None)
+    if not callable(handler):
+        problem = "is not callable" if handler is not None else "missing on module '{}'".format(module_name)
+        raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", "Handler '{}' {}".format(name, problem)))
+    return handler  # type: ignore[no-any-return]
+
+
+def _import(module_path: str, module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_path)
+    except ImportError as exc:
+        stack = faults.format_stack(exc.__traceback__)
+        message = "Unable to import module '{}': {}".format(module_name, exc)
+        raise HandlerNotLoaded(_fault("Runtime.ImportModuleError", message, stack)) from exc
+    except SyntaxError as exc:
+        where = '  File "{}" Line {}\n    {}\n'.format(exc.filename, exc.lineno, (exc.text or "").rstrip("\n"))
+        message = "Syntax error in module '{}': {}".format(module_name, exc)
+        raise HandlerNotLoaded(_fault("Runtime.UserCodeSyntaxError", message, [where])) from exc
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        raise HandlerNotLoaded(faults.describe(exc, "")) from exc
+
+
+def _fault(error_type: str, message: str, stack: Any = ()) -> Fault:
+    return Fault(error_type, message, "", list(stack))
