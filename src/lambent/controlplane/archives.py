@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import shutil
@@ -28,6 +29,7 @@ MAX_ENTRIES = 100_000
 """Files, links and folders, folders that are only implied by names included."""
 MAX_LINK_BYTES = 4_096
 _MAX_HOPS = 40
+_MAX_STEPS = 1_000_000
 _CHUNK_BYTES = 1 << 20
 _CENTRAL_ENTRY = b"PK\x01\x02"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -44,16 +46,16 @@ _BROKEN = (
     RuntimeError,
 )
 
-Path_ = tuple[str, ...]
+Parts = tuple[str, ...]
 
 
 @dataclasses.dataclass(slots=True)
 class Plan:
     """What a zip will become: folders, files and links by their path in the tree."""
 
-    folders: set[Path_]
-    files: dict[Path_, zipfile.ZipInfo]
-    links: dict[Path_, str]
+    folders: set[Parts]
+    files: dict[Parts, zipfile.ZipInfo]
+    links: dict[Parts, str]
 
 
 def not_a_package() -> CallerError:
@@ -92,7 +94,7 @@ def _refusing() -> Iterator[None]:
         # Two names that this file system takes for one.
         raise not_a_package() from exc
     except OSError as exc:
-        if exc.errno in (36, 22):  # ENAMETOOLONG, EINVAL: a name that no file can have
+        if exc.errno in (errno.ENAMETOOLONG, errno.EINVAL):
             raise not_a_package() from exc
         raise
     except _BROKEN as exc:
@@ -120,8 +122,11 @@ def _plan(archive: zipfile.ZipFile) -> Plan:
     for path in plan.folders:
         if path in plan.files or path in plan.links:
             raise not_a_package()
+    steps = 0
     for path in plan.links:
-        _follow(path, plan.links)
+        steps += _follow(path, plan.links)
+        if steps > _MAX_STEPS:
+            raise not_a_package()
     return plan
 
 
@@ -143,7 +148,7 @@ def _place(archive: zipfile.ZipFile, info: zipfile.ZipInfo, plan: Plan) -> None:
         raise not_a_package()
 
 
-def _parse_name(info: zipfile.ZipInfo) -> Path_:
+def _parse_name(info: zipfile.ZipInfo) -> Parts:
     name = info.orig_filename
     if "\0" in name or name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         raise not_a_package()
@@ -154,7 +159,7 @@ def _parse_name(info: zipfile.ZipInfo) -> Path_:
     return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
-def _add_parents(path: Path_, plan: Plan) -> None:
+def _add_parents(path: Parts, plan: Plan) -> None:
     for depth in range(len(path) - 1, 0, -1):
         if path[:depth] in plan.folders:
             return
@@ -173,13 +178,17 @@ def _read_link(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
     return target
 
 
-def _follow(link: Path_, links: dict[Path_, str]) -> None:
-    """Walk a link as the kernel would, through other links; refuse when it climbs out of the tree or goes round."""
+def _follow(link: Parts, links: dict[Parts, str]) -> int:
+    """Walk a link as the kernel would, through other links, and return the steps taken.
+
+    Refuses one that climbs out of the tree or goes round.
+    """
     here = list(link[:-1])
-    left = links[link].split("/")
-    hops = 0
+    left = links[link].split("/")[::-1]
+    hops = steps = 0
     while left:
-        part = left.pop(0)
+        steps += 1
+        part = left.pop()
         if part in ("", "."):
             continue
         if part == "..":
@@ -187,15 +196,15 @@ def _follow(link: Path_, links: dict[Path_, str]) -> None:
                 raise not_a_package()
             here.pop()
             continue
-        here.append(part)
-        target = links.get(tuple(here))
+        target = links.get((*here, part))
         if target is None:
+            here.append(part)
             continue
         hops += 1
         if hops > _MAX_HOPS:
             raise not_a_package()
-        here.pop()
-        left[:0] = target.split("/")
+        left.extend(target.split("/")[::-1])
+    return steps
 
 
 def _make_folders(into: Path, plan: Plan) -> None:

@@ -51,9 +51,7 @@ SHOWN: dict[Phase, Shown] = {
     Phase.READY: Shown("Active", "", "", "Successful", "", ""),
     # The contract gives the reason of a creation here too.
     Phase.UPDATING: Shown("Active", "", "", "InProgress", "Creating", CREATING_REASON),
-    Phase.CREATE_FAILED: Shown(
-        "Failed", "InternalError", BROKEN_REASON, "Failed", "InternalError", BROKEN_REASON
-    ),
+    Phase.CREATE_FAILED: Shown("Failed", "InternalError", BROKEN_REASON, "Failed", "InternalError", BROKEN_REASON),
     Phase.UPDATE_FAILED: Shown("Active", "", "", "Failed", "InternalError", BROKEN_REASON),
 }
 

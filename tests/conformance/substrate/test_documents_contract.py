@@ -1,135 +1,294 @@
-"""One suite for every adapter of the documents port."""
+"""What every `Documents` adapter promises, whatever it stores in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from lambent.model.errors import OperatorError
-from lambent.substrate.memory.documents import MemoryDocuments
-from lambent.substrate.ports import Conflict, Document, Documents, Write
-from lambent.substrate.sqlite.documents import open_documents
+from lambent.model.errors import PlatformError
+from lambent.substrate.memory import MemoryDocuments
+from lambent.substrate.ports import Change, Conflict, Document, Documents, Write
+from lambent.substrate.sqlite import open_documents
+
+ADAPTERS: dict[str, Callable[[Path], Documents]] = {
+    "memory": lambda folder: MemoryDocuments(),
+    "sqlite": lambda folder: open_documents(folder / "documents.sqlite"),
+}
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=ADAPTERS)
 async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Documents]:
-    adapter: Documents = MemoryDocuments() if request.param == "memory" else open_documents(tmp_path / "state.db")
-    yield adapter
-    await adapter.close()
+    store = ADAPTERS[request.param](tmp_path)
+    yield store
+    await store.close()
 
 
-def write(key: str, value: bytes | None = b"x", *, expect: int | None = None) -> Write:
-    return Write(collection="c", key=key, value=value, expect=expect)
+def put(key: str, value: bytes = b"", *, expect: int | None = None, collection: str = "fruit") -> Write:
+    return Write(collection=collection, key=key, value=value, expect=expect)
 
 
-async def test_what_was_written_is_read_with_its_revision(documents: Documents) -> None:
-    await documents.commit([write("a", b"1")])
-    await documents.commit([write("a", b"2")])
-    assert await documents.get("c", "a") == Document("a", b"2", 2)
-    assert await documents.get("other", "a") is None
+def drop(key: str, *, expect: int | None = None) -> Write:
+    return Write(collection="fruit", key=key, value=None, expect=expect)
 
 
-async def test_a_deleted_key_starts_again_at_revision_one(documents: Documents) -> None:
-    await documents.commit([write("a")])
-    await documents.commit([write("a", None)])
-    assert await documents.get("c", "a") is None
-    await documents.commit([write("a", expect=0)])
-    assert await documents.get("c", "a") == Document("a", b"x", 1)
+async def keys(documents: Documents, **bounds: object) -> list[str]:
+    return [document.key for document in await documents.list("fruit", **bounds)]  # type: ignore[arg-type]
 
 
-async def test_a_list_is_ordered_and_can_be_cut_by_prefix_start_and_length(documents: Documents) -> None:
-    await documents.commit([write(key) for key in ("b/2", "a/1", "b/1", "b/3", "c/1", "b")])
-    assert [item.key for item in await documents.list("c")] == ["a/1", "b", "b/1", "b/2", "b/3", "c/1"]
-    assert [item.key for item in await documents.list("c", prefix="b/")] == ["b/1", "b/2", "b/3"]
-    assert [item.key for item in await documents.list("c", prefix="b/", after="b/1", limit=1)] == ["b/2"]
+async def take(changes: AsyncIterator[Change], count: int) -> list[Change]:
+    async with asyncio.timeout(10):
+        return [await anext(changes) for _ in range(count)]
 
 
-@pytest.mark.parametrize("expect", [0, 2])
-async def test_a_conflict_changes_nothing_of_its_transaction(documents: Documents, expect: int) -> None:
-    await documents.commit([write("a", b"1")])
+async def test_what_was_committed_is_read_back(documents: Documents) -> None:
+    await documents.commit([put("fig", b"\x00green\xff")])
+    assert await documents.get("fruit", "fig") == Document("fig", b"\x00green\xff", 1)
+
+
+async def test_an_empty_value_is_a_document_and_not_a_deletion(documents: Documents) -> None:
+    await documents.commit([put("fig", b"")])
+    assert await documents.get("fruit", "fig") == Document("fig", b"", 1)
+
+
+async def test_a_key_that_was_never_written_reads_as_none(documents: Documents) -> None:
+    assert await documents.get("fruit", "fig") is None
+    assert await documents.list("fruit") == []
+
+
+async def test_collections_are_apart(documents: Documents) -> None:
+    await documents.commit([put("fig", b"1"), put("fig", b"2", collection="tree")])
+    assert await documents.get("tree", "fig") == Document("fig", b"2", 1)
+    assert await documents.list("fruit") == [Document("fig", b"1", 1)]
+
+
+async def test_a_revision_grows_by_one_with_each_write(documents: Documents) -> None:
+    for number in (1, 2, 3):
+        await documents.commit([put("fig", b"%d" % number)])
+        assert await documents.get("fruit", "fig") == Document("fig", b"%d" % number, number)
+
+
+async def test_a_key_that_was_deleted_starts_over_at_revision_one(documents: Documents) -> None:
+    await documents.commit([put("fig")])
+    await documents.commit([put("fig")])
+    await documents.commit([drop("fig", expect=2)])
+    assert await documents.get("fruit", "fig") is None
+    await documents.commit([put("fig", expect=0)])
+    assert await documents.get("fruit", "fig") == Document("fig", b"", 1)
+
+
+async def test_a_list_is_in_the_order_of_code_points(documents: Documents) -> None:
+    names = ["b", "a", "B", "_", "a/b", "a-b", "ä", "\uffff", "\U0001f34e", "10", "9"]
+    await documents.commit([put(name) for name in names])
+    assert await keys(documents) == sorted(names)
+
+
+async def test_a_prefix_is_taken_literally(documents: Documents) -> None:
+    names = ["a%", "a%x", "ab", "a_", "A%", "a", "b"]
+    await documents.commit([put(name) for name in names])
+    assert await keys(documents, prefix="a%") == ["a%", "a%x"]
+    assert await keys(documents, prefix="a_") == ["a_"]
+    assert await keys(documents, prefix="a") == ["a", "a%", "a%x", "a_", "ab"]
+
+
+@pytest.mark.parametrize("prefix", ["x\U0010ffff", "\U0010ffff", "x\ud7ff", "x"])
+async def test_a_prefix_at_the_end_of_the_code_points_finds_its_keys(documents: Documents, prefix: str) -> None:
+    inside = [prefix, prefix + "\U0010ffff", prefix + "a"]
+    await documents.commit([put(name) for name in [*inside, "w", "y", "x\ue000", "x\ud7fe"]])
+    assert set(inside) <= set(await keys(documents, prefix=prefix))
+    assert all(key.startswith(prefix) for key in await keys(documents, prefix=prefix))
+
+
+async def test_pages_of_a_list_cover_it_once(documents: Documents) -> None:
+    names = [f"p/{number:02d}" for number in range(10)]
+    await documents.commit([put(name) for name in ["o", *names, "q"]])
+    seen: list[str] = []
+    while page := await keys(documents, prefix="p/", after=seen[-1] if seen else "", limit=3):
+        assert len(page) <= 3
+        seen += page
+    assert seen == names
+
+
+async def test_after_need_not_be_a_key_that_exists(documents: Documents) -> None:
+    await documents.commit([put("a"), put("c")])
+    assert await keys(documents, after="b") == ["c"]
+    assert await keys(documents, prefix="c", after="a") == ["c"]
+    assert await keys(documents, limit=0) == []
+
+
+async def test_an_expectation_of_zero_only_creates(documents: Documents) -> None:
+    await documents.commit([put("fig", b"first", expect=0)])
+    with pytest.raises(Conflict, match="fruit/fig was changed by another writer"):
+        await documents.commit([put("fig", b"second", expect=0)])
+    assert await documents.get("fruit", "fig") == Document("fig", b"first", 1)
+
+
+@pytest.mark.parametrize("expect", [1, 3])
+async def test_a_write_at_another_revision_conflicts(documents: Documents, expect: int) -> None:
+    await documents.commit([put("fig", b"1")])
+    await documents.commit([put("fig", b"2", expect=1)])
+    with pytest.raises(Conflict) as caught:
+        await documents.commit([put("fig", b"3", expect=expect)])
+    assert (caught.value.collection, caught.value.key) == ("fruit", "fig")
+    assert await documents.get("fruit", "fig") == Document("fig", b"2", 2)
+
+
+async def test_a_deletion_can_expect_a_revision_too(documents: Documents) -> None:
+    await documents.commit([put("fig")])
     with pytest.raises(Conflict):
-        await documents.commit([write("b", b"new"), write("a", b"2", expect=expect)])
-    assert await documents.get("c", "b") is None
-    assert await documents.get("c", "a") == Document("a", b"1", 1)
+        await documents.commit([drop("fig", expect=2)])
+    with pytest.raises(Conflict):
+        await documents.commit([drop("plum", expect=1)])
+    await documents.commit([drop("fig", expect=1)])
+    assert await documents.list("fruit") == []
 
 
-async def test_one_conflict_does_not_harm_transactions_committed_with_it(documents: Documents) -> None:
-    await documents.commit([write("a", b"1")])
-    results = await asyncio.gather(
-        documents.commit([write("b", b"1")]),
-        documents.commit([write("a", b"2", expect=7)]),
-        documents.commit([write("d", b"1")]),
-        return_exceptions=True,
-    )
-    assert [type(result) for result in results] == [type(None), Conflict, type(None)]
-    assert [item.key for item in await documents.list("c")] == ["a", "b", "d"]
+async def test_deleting_what_is_not_there_changes_nothing(documents: Documents) -> None:
+    changes = documents.watch("fruit")
+    await documents.commit([drop("fig"), drop("plum", expect=0)])
+    await documents.commit([put("fig")])
+    assert [change.document for change in await take(changes, 1)] == [Document("fig", b"", 1)]
 
 
-async def test_a_hundred_writers_of_one_counter_lose_nothing(documents: Documents) -> None:
+async def test_a_conflict_in_the_last_write_undoes_the_first(documents: Documents) -> None:
+    await documents.commit([put("fig", b"old"), put("plum")])
+    changes = documents.watch("fruit")
+    with pytest.raises(Conflict):
+        await documents.commit([put("fig", b"new"), drop("plum"), put("kiwi"), put("plum", expect=7)])
+    assert await documents.list("fruit") == [Document("fig", b"old", 1), Document("plum", b"", 1)]
+    await documents.commit([put("pear")])
+    assert [change.key for change in await take(changes, 1)] == ["pear"]
+
+
+async def test_a_conflict_fails_only_its_own_transaction(documents: Documents) -> None:
+    commits = [documents.commit([put("fig" if number == 5 else f"k{number}", expect=0)]) for number in range(10)]
+    await documents.commit([put("fig")])
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    assert [type(result) for result in results] == [*[type(None)] * 5, Conflict, *[type(None)] * 4]
+    assert len(await documents.list("fruit")) == 10
+
+
+async def test_a_later_write_of_a_transaction_sees_an_earlier_one(documents: Documents) -> None:
+    await documents.commit([put("fig", b"a", expect=0), put("fig", b"b", expect=1), drop("pear", expect=0)])
+    assert await documents.get("fruit", "fig") == Document("fig", b"b", 2)
+    await documents.commit([drop("fig", expect=2), put("fig", b"c", expect=0)])
+    assert await documents.get("fruit", "fig") == Document("fig", b"c", 1)
+
+
+async def test_an_empty_transaction_is_allowed(documents: Documents) -> None:
+    await documents.commit([])
+
+
+async def test_a_watcher_sees_changes_in_commit_order_with_their_documents(documents: Documents) -> None:
+    changes = documents.watch("fruit", "tree")
+    await documents.commit([put("fig", b"1"), put("oak", b"2", collection="tree")])
+    await documents.commit([put("rock", collection="stone")])
+    await documents.commit([put("fig", b"3"), drop("fig")])
+    assert await take(changes, 4) == [
+        Change(collection="fruit", key="fig", document=Document("fig", b"1", 1)),
+        Change(collection="tree", key="oak", document=Document("oak", b"2", 1)),
+        Change(collection="fruit", key="fig", document=Document("fig", b"3", 2)),
+        Change(collection="fruit", key="fig", document=None),
+    ]
+
+
+async def test_every_watcher_gets_every_change(documents: Documents) -> None:
+    first, second = documents.watch("fruit"), documents.watch("fruit")
+    await documents.commit([put("fig"), put("plum")])
+    assert await take(first, 2) == await take(second, 2)
+
+
+async def test_a_watcher_that_waits_is_woken(documents: Documents) -> None:
+    waiting = asyncio.create_task(take(documents.watch("fruit"), 1))
+    await asyncio.sleep(0)
+    await documents.commit([put("fig")])
+    assert [change.key for change in await waiting] == ["fig"]
+
+
+async def test_a_watch_that_was_cancelled_can_be_taken_up_again(documents: Documents) -> None:
+    changes = documents.watch("fruit")
+    waiting = asyncio.create_task(take(changes, 1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await documents.commit([put("fig")])
+    assert [change.key for change in await take(changes, 1)] == ["fig"]
+
+
+async def test_who_watches_and_then_reads_misses_nothing(documents: Documents) -> None:
+    written: list[str] = []
+    enough = asyncio.Event()
+
+    async def write_on() -> None:
+        while not enough.is_set():
+            await documents.commit([put(f"k{len(written)}")])
+            written.append(f"k{len(written)}")
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write_on())
+    while len(written) < 20:
+        await asyncio.sleep(0)
+    changes = documents.watch("fruit")
+    known = set(await keys(documents))
+    known |= {change.key for change in await take(changes, 20)}
+    enough.set()
+    await writing
+    async with asyncio.timeout(10):
+        while len(known) < len(written):
+            known.add((await anext(changes)).key)
+    assert known == set(written)
+
+
+async def test_a_commit_that_has_returned_is_seen_by_the_next_read(documents: Documents) -> None:
+    for number in range(100):
+        await documents.commit([put("fig", b"%d" % number)])
+        document = await documents.get("fruit", "fig")
+        assert document is not None
+        assert document.value == b"%d" % number
+
+
+async def test_a_hundred_writers_of_one_counter_lose_no_increment(documents: Documents) -> None:
     async def increment() -> None:
         while True:
-            present = await documents.get("c", "n")
-            value, revision = (int(present.value), present.revision) if present else (0, 0)
+            document = await documents.get("fruit", "counter")
+            count, revision = (int(document.value), document.revision) if document else (0, 0)
             try:
-                await documents.commit([write("n", b"%d" % (value + 1), expect=revision)])
-                return
+                await documents.commit([put("counter", b"%d" % (count + 1), expect=revision)])
             except Conflict:
                 continue
+            return
 
-    await asyncio.gather(*(increment() for _ in range(100)))
-    assert await documents.get("c", "n") == Document("n", b"100", 100)
-
-
-async def test_a_watch_sees_changes_of_its_collections_in_order(documents: Documents) -> None:
-    changes = documents.watch("c")
-    await documents.commit([write("a", b"1"), Write(collection="other", key="z", value=b"1")])
-    await documents.commit([write("a", None)])
-    first, second = await anext(changes), await anext(changes)
-    assert (first.key, first.document) == ("a", Document("a", b"1", 1))
-    assert (second.key, second.document) == ("a", None)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(100):
+            group.create_task(increment())
+    assert await documents.get("fruit", "counter") == Document("counter", b"100", 100)
 
 
-async def test_a_watch_opened_before_reading_misses_nothing(documents: Documents) -> None:
-    changes = documents.watch("c")
-    commits = asyncio.gather(*(documents.commit([write(str(number))]) for number in range(50)))
-    seen = {item.key for item in await documents.list("c")}
-    await commits
-    while len(seen) < 50:
-        seen.add((await anext(changes)).key)
-    assert seen == {str(number) for number in range(50)}
-
-
-async def test_closing_ends_the_watches(documents: Documents) -> None:
-    changes = documents.watch("c")
+async def test_closing_ends_a_watch_after_what_was_committed(documents: Documents) -> None:
+    changes = documents.watch("fruit")
+    await documents.commit([put("fig")])
     await documents.close()
-    with pytest.raises(StopAsyncIteration):
-        await anext(changes)
+    assert [change.key async for change in changes] == ["fig"]
 
 
-async def test_a_database_survives_being_opened_again(tmp_path: Path) -> None:
-    documents = open_documents(tmp_path / "state.db")
-    await documents.commit([write("a", b"1")])
+async def test_a_closed_store_serves_nothing_more(documents: Documents) -> None:
     await documents.close()
-    again = open_documents(tmp_path / "state.db")
-    assert await again.get("c", "a") == Document("a", b"1", 1)
-    await again.close()
+    await documents.close()
+    with pytest.raises(PlatformError, match="closed"):
+        await documents.get("fruit", "fig")
+    with pytest.raises(PlatformError, match="closed"):
+        await documents.list("fruit")
+    with pytest.raises(PlatformError, match="closed"):
+        await documents.commit([put("fig")])
+    with pytest.raises(PlatformError, match="closed"):
+        documents.watch("fruit")
 
 
-async def test_a_data_folder_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
-    import apsw
-
-    connection = apsw.Connection(str(tmp_path / "state.db"))
-    connection.pragma("user_version", 99)
-    connection.close()
-    with pytest.raises(OperatorError, match="newer Lambent") as caught:
-        open_documents(tmp_path / "state.db")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state.db").write_bytes(b"not a database at all, but long enough to be looked at" * 100)
-    with pytest.raises(OperatorError, match="cannot be opened"):
-        open_documents(tmp_path / "state.db")
+async def test_what_the_caller_does_with_its_buffer_later_changes_nothing(documents: Documents) -> None:
+    value = bytearray(b"fig")
+    await documents.commit([put("fig", value)])  # type: ignore[arg-type]
+    value[:] = b"XXX"
+    assert await documents.get("fruit", "fig") == Document("fig", b"fig", 1)

@@ -131,7 +131,7 @@ class Writer:
     def _explain(self, exc: Exception) -> PlatformError:
         if isinstance(exc, apsw.FullError):
             error = PlatformError("The document store's disk is full; nothing was written.", retry_safe=True)
-        elif isinstance(exc, apsw.IOError) and exc.extendedresult in _FATAL:
+        elif isinstance(exc, apsw.IOError) and getattr(exc, "extendedresult", 0) in _FATAL:
             self._broken = "The document store's disk failed to sync; check the disk and restart the node."
             error = PlatformError(self._broken)
         else:

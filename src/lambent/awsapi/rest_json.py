@@ -1,0 +1,340 @@
+"""The `rest-json` protocol, server side, driven by a service model (smithy.io, "AWS restJson1 protocol")."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from lambent.awsapi.http import Headers, HttpRequest, HttpResponse
+from lambent.awsapi.models import OperationModel, ServiceModel, Shape
+from lambent.model.errors import CallerError
+
+_JSON = (b"content-type", b"application/json")
+_NUMBERS = ("integer", "long", "float", "double")
+
+
+class _Route:
+    __slots__ = ("names", "operation", "pattern", "query", "rank")
+
+    def __init__(self, operation: OperationModel) -> None:
+        path, _, query = operation.uri.partition("?")
+        self.operation = operation
+        self.query = dict(parse_qsl(query, keep_blank_values=True))
+        self.names = re.findall(r"\{(\w+)\+?\}", path)
+        pattern = ""
+        for part in re.split(r"(\{\w+\+?\})", path.rstrip("/")):
+            if not part.startswith("{"):
+                pattern += re.escape(part)
+            else:
+                pattern += "(.+?)" if part.endswith("+}") else "([^/]+?)"
+        self.pattern = re.compile(pattern + "/?")
+        # A static query is more specific than none, a path with fewer variables than one with more.
+        self.rank = (-len(self.query), "+}" in path, len(self.names), -len(path))
+
+
+class RestJson:
+    """Parses requests to parameters and writes results and errors."""
+
+    def __init__(self, model: ServiceModel) -> None:
+        self._model = model
+        self._routes: dict[str, list[_Route]] = {}
+        for operation in model.operations.values():
+            self._routes.setdefault(operation.method, []).append(_Route(operation))
+        for routes in self._routes.values():
+            routes.sort(key=lambda route: route.rank)
+
+    def match(self, request: HttpRequest) -> tuple[OperationModel, dict[str, str]] | None:
+        """The operation that a request asks for and the variables of its path."""
+        path = request.raw_path.decode("latin-1")
+        query: dict[str, str] | None = None
+        for route in self._routes.get(request.method, ()):
+            matched = route.pattern.fullmatch(path)
+            if matched is None:
+                continue
+            if route.query:
+                query = query if query is not None else dict(_query(request))
+                if any(query.get(name) != value for name, value in route.query.items()):
+                    continue
+            values = (unquote(value) for value in matched.groups())
+            return route.operation, dict(zip(route.names, values, strict=True))
+        return None
+
+    def parse(self, operation: OperationModel, labels: dict[str, str], request: HttpRequest) -> dict[str, Any]:
+        """The members of the operation's input. Raises CallerError `SerializationException`."""
+        shape = operation.input
+        if shape is None:
+            return {}
+        parameters: dict[str, Any] = {}
+        query = list(_query(request)) if request.query_string else []
+        for name, member in shape.members.items():
+            value = self._parse_located(name, member, labels, query, request)
+            if value is not None:
+                parameters[name] = value
+        if shape.payload is not None:
+            value = _parse_payload(shape.members[shape.payload], request.body)
+            if value is not None:
+                parameters[shape.payload] = value
+        elif request.body and _has_body_members(shape):
+            body = _decode(request.body)
+            if not isinstance(body, dict):
+                raise _serialization("the request body must be a JSON object")
+            parameters |= _parse_structure(body, shape, "", only_body=True)
+        return parameters
+
+    def _parse_located(
+        self,
+        name: str,
+        member: Shape,
+        labels: dict[str, str],
+        query: list[tuple[str, str]],
+        request: HttpRequest,
+    ) -> Any:
+        location = member.traits.get("location")
+        if location is None:
+            return None
+        wire_name = member.traits.get("locationName", name)
+        if location == "uri":
+            return _parse_text(labels.get(wire_name), member, name)
+        if location == "querystring":
+            return _parse_query(wire_name, query, member)
+        if location == "header":
+            return _parse_text(request.header(wire_name.lower().encode()), member, name)
+        if location == "headers":
+            prefix = wire_name.lower().encode()
+            found = {key[len(prefix) :]: value for key, value in request.headers if key.startswith(prefix)}
+            return {key.decode("latin-1"): value.decode("latin-1") for key, value in found.items()} or None
+        return None
+
+    def write_result(self, operation: OperationModel, result: Mapping[str, Any]) -> HttpResponse:
+        response = HttpResponse(status=operation.status)
+        shape = operation.output
+        if shape is None:
+            return response
+        body: dict[str, Any] = {}
+        for name, member in shape.members.items():
+            value = result.get(name)
+            if value is None or name == shape.payload:
+                continue
+            location = member.traits.get("location")
+            if location == "statusCode":
+                response.status = value
+            elif location == "header":
+                _add_header(response.headers, member.traits.get("locationName", name), value, member)
+            elif location == "headers":
+                prefix = member.traits.get("locationName", "")
+                for key, text in value.items():
+                    _add_header(response.headers, prefix + key, text, member.value)
+            else:
+                body[member.traits.get("locationName", name)] = _encode_value(value, member)
+        _write_body(response, shape, result, body)
+        return response
+
+    def write_error(self, error: CallerError) -> HttpResponse:
+        shape = self._model.error_shape(error.code)
+        # Some of the service's errors spell their message with a capital.
+        key = "Message" if shape is not None and "Message" in shape.members else "message"
+        body = {"Type": "User" if error.status < 500 else "Server", **error.members, key: error.message}
+        headers: Headers = [_JSON, (b"x-amzn-errortype", error.code.encode())]
+        headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+        return HttpResponse(status=error.status, headers=headers, body=msgspec.json.encode(body))
+
+
+def _query(request: HttpRequest) -> Iterable[tuple[str, str]]:
+    return parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
+
+
+def _parse_query(name: str, query: list[tuple[str, str]], shape: Shape) -> Any:
+    values = [value for key, value in query if key == name]
+    if shape.kind == "list":
+        return [_parse_text(value, shape.item, name) for value in values] or None
+    if shape.kind == "map":
+        return dict(query)
+    return _parse_text(values[-1], shape, name) if values else None
+
+
+def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
+    """A value as it stands in a path, a query or a header."""
+    if text is None:
+        return None
+    kind = shape.kind
+    try:
+        if kind in ("integer", "long"):
+            return int(text)
+        if kind in ("float", "double"):
+            return float(text)
+        if kind == "timestamp":
+            return _parse_timestamp(text, shape)
+    except ValueError:
+        raise _serialization(f"'{text}' at '{name}' is not of type {kind}") from None
+    if kind == "boolean":
+        if text not in ("true", "false"):
+            raise _serialization(f"'{text}' at '{name}' is not true or false")
+        return text == "true"
+    if shape.trait("jsonvalue"):
+        return base64.b64decode(text).decode()
+    return text
+
+
+def _parse_payload(shape: Shape, body: bytes) -> Any:
+    if shape.kind == "blob":
+        return body
+    if shape.kind == "string":
+        return body.decode("utf-8", "replace")
+    if not body:
+        return None
+    return _parse_value(_decode(body), shape, "")
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise _serialization(f"the request body is not JSON: {exc}") from exc
+
+
+def _has_body_members(shape: Shape) -> bool:
+    return any(member.traits.get("location") is None for member in shape.members.values())
+
+
+def _parse_structure(body: dict[str, Any], shape: Shape, path: str, *, only_body: bool = False) -> dict[str, Any]:
+    parsed = {}
+    for name, member in shape.members.items():
+        if only_body and member.traits.get("location") is not None:
+            continue
+        value = body.get(member.traits.get("locationName", name))
+        if value is not None:
+            parsed[name] = _parse_value(value, member, f"{path}.{name}" if path else name)
+    return parsed
+
+
+def _parse_value(value: Any, shape: Shape, path: str) -> Any:
+    kind = shape.kind
+    if kind == "structure":
+        return _parse_structure(_expect(value, dict, shape, path), shape, path)
+    if kind == "list":
+        items = _expect(value, list, shape, path)
+        return [_parse_value(item, shape.item, f"{path}[{number}]") for number, item in enumerate(items)]
+    if kind == "map":
+        entries = _expect(value, dict, shape, path).items()
+        return {key: _parse_value(item, shape.value, f"{path}.{key}") for key, item in entries if item is not None}
+    if kind == "string":
+        return _expect(value, str, shape, path)
+    if kind == "boolean":
+        return _expect(value, bool, shape, path)
+    if kind in _NUMBERS:
+        return _parse_number(value, shape, path)
+    if kind == "timestamp":
+        return _parse_timestamp(value, shape)
+    if kind == "blob":
+        return _parse_blob(_expect(value, str, shape, path), path)
+    return value
+
+
+def _expect(value: Any, wanted: type[Any], shape: Shape, path: str) -> Any:
+    if not isinstance(value, wanted):
+        raise _serialization(f"'{path}' must be a {shape.kind}, not {_json_name(value)}")
+    return value
+
+
+def _parse_number(value: Any, shape: Shape, path: str) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _serialization(f"'{path}' must be a number, not {_json_name(value)}")
+    if shape.kind in ("float", "double"):
+        return float(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise _serialization(f"'{path}' must be a whole number")
+    return int(value)
+
+
+def _parse_blob(text: str, path: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise _serialization(f"'{path}' is not valid base64") from None
+
+
+def _parse_timestamp(value: Any, shape: Shape) -> datetime:
+    try:
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if re.fullmatch(r"-?\d+(\.\d+)?", value):
+            return datetime.fromtimestamp(float(value), UTC)
+        if "," in value:
+            return parsedate_to_datetime(value)
+        return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except (ValueError, TypeError, OverflowError):
+        raise _serialization(f"'{value}' is not a timestamp ({shape.name})") from None
+
+
+def _json_name(value: Any) -> str:
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "null")
+
+
+def _serialization(message: str) -> CallerError:
+    return CallerError("SerializationException", message, status=400)
+
+
+def _add_header(headers: Headers, name: str, value: Any, shape: Shape) -> None:
+    if shape.kind == "boolean":
+        text = "true" if value else "false"
+    elif shape.kind == "timestamp":
+        text = format_datetime(value.astimezone(UTC), usegmt=True)
+    elif shape.trait("jsonvalue"):
+        text = base64.b64encode(str(value).encode()).decode()
+    else:
+        text = str(value)
+    headers.append((name.lower().encode(), text.encode("latin-1")))
+
+
+def _write_body(response: HttpResponse, shape: Shape, result: Mapping[str, Any], body: dict[str, Any]) -> None:
+    if shape.payload is not None:
+        value = result.get(shape.payload)
+        member = shape.members[shape.payload]
+        if value is None:
+            return
+        if member.kind == "blob":
+            response.body = value
+            return
+        response.headers.append(_JSON)
+        response.body = msgspec.json.encode(_encode_value(value, member))
+    elif _has_body_members(shape):
+        response.headers.append(_JSON)
+        response.body = msgspec.json.encode(body)
+
+
+def _encode_value(value: Any, shape: Shape) -> Any:
+    kind = shape.kind
+    if kind == "structure":
+        members = shape.members
+        return {
+            members[name].traits.get("locationName", name): _encode_value(item, members[name])
+            for name, item in value.items()
+            if item is not None and name in members
+        }
+    if kind == "list":
+        return [_encode_value(item, shape.item) for item in value]
+    if kind == "map":
+        return {key: _encode_value(item, shape.value) for key, item in value.items()}
+    if kind == "blob":
+        return base64.b64encode(value).decode()
+    if kind == "timestamp":
+        return _encode_timestamp(value, shape)
+    return value
+
+
+def _encode_timestamp(value: datetime, shape: Shape) -> Any:
+    form = shape.trait("timestampFormat")
+    if form == "iso8601":
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if form == "rfc822":
+        return format_datetime(value.astimezone(UTC), usegmt=True)
+    return value.timestamp()

@@ -1,0 +1,312 @@
+"""AWS Signature Version 4: checking requests and signing our own.
+
+Source: IAM user guide, "Create a signed AWS API request". On the path of every invocation, so what recurs is cached:
+derived keys, parsed credential scopes, canonical paths.
+"""
+
+from __future__ import annotations
+
+import calendar
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from lambent.awsapi.http import HttpRequest
+from lambent.model.errors import CallerError
+
+SKEW_S = 300
+MAX_PRESIGNED_S = 604_800
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_EMPTY_HASH = hashlib.sha256(b"").hexdigest()
+_SAFE = "-_.~"
+_SPACES = re.compile(rb" {2,}")
+
+
+class Secret(NamedTuple):
+    secret: str
+    account: str
+
+
+class Identity(NamedTuple):
+    access_key: str
+    account: str
+    region: str
+    service: str
+
+
+class _Claim(NamedTuple):
+    """What a signature says of itself."""
+
+    access_key: str
+    day: str
+    region: str
+    service: str
+    signed: tuple[bytes, ...]
+    signed_text: str
+
+
+class Verifier:
+    """Checks requests against the secrets that `find_secret` knows. `now` gives seconds since 1970."""
+
+    def __init__(self, find_secret: Callable[[str], Secret | None], *, now: Callable[[], float] = time.time) -> None:
+        self._find_secret = find_secret
+        self._now = now
+
+    def verify(self, request: HttpRequest) -> Identity:
+        """Who signed. Raises CallerError with the contract's codes."""
+        headers: dict[bytes, bytes] = {}
+        for name, value in request.headers:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        authorization = headers.get(b"authorization")
+        if authorization is not None:
+            return self._verify_header(request, headers, authorization.decode("latin-1"))
+        if b"X-Amz-Signature=" in request.query_string:
+            return self._verify_query(request, headers)
+        raise CallerError("MissingAuthenticationTokenException", "Missing Authentication Token", status=403)
+
+    def _verify_header(self, request: HttpRequest, headers: dict[bytes, bytes], authorization: str) -> Identity:
+        claimed, separator, signature = authorization.rpartition("Signature=")
+        if not separator:
+            raise _incomplete("Authorization header requires 'Signature' parameter.")
+        claim = _parse_authorization(claimed)
+        stamp = headers.get(b"x-amz-date", b"").decode("latin-1")
+        if not stamp:
+            raise _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+        self._check_clock(stamp, claim.day)
+        actual = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
+        stated = headers.get(b"x-amz-content-sha256")
+        if stated is not None and stated.decode("latin-1") != actual:
+            raise _invalid("The value of x-amz-content-sha256 is not the SHA-256 of the request's body.")
+        query = _canonical_query(request.query_string) if request.query_string else ""
+        return self._compare(request, headers, claim, stamp, query, actual, signature.strip())
+
+    def _verify_query(self, request: HttpRequest, headers: dict[bytes, bytes]) -> Identity:
+        pairs = _split_query(request.query_string)
+        given = {name: value for name, value in pairs if name.startswith("X-Amz-")}
+        missing = [
+            name
+            for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders")
+            if name not in given
+        ]
+        if missing:
+            raise _incomplete(f"AWS query-string parameters must include {', '.join(missing)}.")
+        if given["X-Amz-Algorithm"] != _ALGORITHM:
+            raise _incomplete(f"Unsupported AWS 'algorithm': '{given['X-Amz-Algorithm']}'.")
+        claim = _parse_claim(given["X-Amz-Credential"], given["X-Amz-SignedHeaders"])
+        self._check_expiry(given["X-Amz-Date"], given["X-Amz-Expires"], claim.day)
+        query = _join_query([(name, value) for name, value in pairs if name != "X-Amz-Signature"])
+        payload = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
+        return self._compare(
+            request, headers, claim, given["X-Amz-Date"], query, payload, given.get("X-Amz-Signature", "")
+        )
+
+    def _compare(
+        self,
+        request: HttpRequest,
+        headers: dict[bytes, bytes],
+        claim: _Claim,
+        stamp: str,
+        query: str,
+        payload_hash: str,
+        signature: str,
+    ) -> Identity:
+        secret = self._find_secret(claim.access_key)
+        if secret is None:
+            raise CallerError(
+                "UnrecognizedClientException", "The security token included in the request is invalid.", status=403
+            )
+        lines = []
+        for name in claim.signed:
+            value = headers.get(name)
+            if value is None:
+                raise _invalid(f"The signed header '{name.decode()}' is not in the request.")
+            lines.append(name + b":" + _SPACES.sub(b" ", value.strip()))
+        canonical = (
+            f"{request.method}\n{_canonical_path(request.raw_path, claim.service)}\n{query}\n".encode()
+            + b"\n".join(lines)
+            + f"\n\n{claim.signed_text}\n{payload_hash}".encode()
+        )
+        scope = f"{claim.day}/{claim.region}/{claim.service}/aws4_request"
+        to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
+        key = _derive(secret.secret, claim.day, claim.region, claim.service)
+        expected = hmac.digest(key, to_sign.encode(), "sha256").hex()
+        if not hmac.compare_digest(expected, signature):
+            raise _invalid(
+                "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+                "Access Key and signing method. Consult the service documentation for details."
+            )
+        return Identity(claim.access_key, secret.account, claim.region, claim.service)
+
+    def _check_clock(self, stamp: str, day: str) -> None:
+        at, now = _parse_stamp(stamp), self._now()
+        if stamp[:8] != day:
+            raise _invalid(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {stamp}")
+        if at < now - SKEW_S:
+            raise _invalid(
+                f"Signature expired: {stamp} is now earlier than {_stamp(now - SKEW_S)} ({_stamp(now)} - 5 min.)"
+            )
+        if at > now + SKEW_S:
+            raise _invalid(
+                f"Signature not yet current: {stamp} is still later than {_stamp(now + SKEW_S)} ({_stamp(now)} + 5 min.)"
+            )
+
+    def _check_expiry(self, stamp: str, expires: str, day: str) -> None:
+        at, now = _parse_stamp(stamp), self._now()
+        if stamp[:8] != day:
+            raise _invalid(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {stamp}")
+        if not expires.isdigit() or not 1 <= int(expires) <= MAX_PRESIGNED_S:
+            raise _incomplete(f"X-Amz-Expires must be between 1 and {MAX_PRESIGNED_S} seconds.")
+        if at > now + SKEW_S or now > at + int(expires):
+            raise _invalid(f"Signature expired: {stamp} with X-Amz-Expires={expires} is over at {_stamp(now)}")
+
+
+def sign(
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    access_key: str,
+    secret: str,
+    region: str,
+    service: str = "lambda",
+    at: float | None = None,
+) -> dict[str, str]:
+    """The headers of a signed request: those given, `host`, `x-amz-date` and `authorization`."""
+    parts = urlsplit(url)
+    stamp = _stamp(time.time() if at is None else at)
+    signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
+    signed |= {"host": parts.netloc, "x-amz-date": stamp}
+    names = ";".join(sorted(signed))
+    lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+    path = _canonical_path((parts.path or "/").encode("latin-1"), service)
+    query = _canonical_query(parts.query.encode("latin-1"))
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    signature = _sign_text(canonical, stamp, scope, _derive(secret, stamp[:8], region, service))
+    credential = f"Credential={access_key}/{scope}"
+    return {**signed, "authorization": f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"}
+
+
+def presign(
+    *,
+    url: str,
+    access_key: str,
+    secret: str,
+    region: str,
+    service: str = "lambda",
+    expires_s: int,
+    at: float | None = None,
+) -> str:
+    """A GET URL that carries its own signature."""
+    parts = urlsplit(url)
+    stamp = _stamp(time.time() if at is None else at)
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    pairs = _split_query(parts.query.encode("latin-1"))
+    pairs += [
+        ("X-Amz-Algorithm", _ALGORITHM),
+        ("X-Amz-Credential", f"{access_key}/{scope}"),
+        ("X-Amz-Date", stamp),
+        ("X-Amz-Expires", str(expires_s)),
+        ("X-Amz-SignedHeaders", "host"),
+    ]
+    query = _join_query(pairs)
+    path = _canonical_path(parts.path.encode("latin-1"), service)
+    canonical = f"GET\n{path}\n{query}\nhost:{parts.netloc}\n\nhost\n{_EMPTY_HASH}"
+    signature = _sign_text(canonical, stamp, scope, _derive(secret, stamp[:8], region, service))
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{query}&X-Amz-Signature={signature}"
+
+
+def _sign_text(canonical: str, stamp: str, scope: str, key: bytes) -> str:
+    to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return hmac.digest(key, to_sign.encode(), "sha256").hex()
+
+
+@lru_cache(maxsize=1024)
+def _parse_authorization(claimed: str) -> _Claim:
+    algorithm, _, rest = claimed.partition(" ")
+    if algorithm != _ALGORITHM:
+        raise _incomplete(f"Unsupported AWS 'algorithm': '{algorithm}'.")
+    fields = dict(part.strip().partition("=")[::2] for part in rest.split(",") if part.strip())
+    for name in ("Credential", "SignedHeaders"):
+        if name not in fields:
+            raise _incomplete(f"Authorization header requires '{name}' parameter.")
+    return _parse_claim(fields["Credential"], fields["SignedHeaders"])
+
+
+def _parse_claim(credential: str, signed_headers: str) -> _Claim:
+    parts = credential.rsplit("/", 4)
+    if len(parts) != 5 or parts[4] != "aws4_request":
+        raise _incomplete("Credential must have the form KEY/YYYYMMDD/REGION/SERVICE/aws4_request.")
+    names = tuple(name.encode("latin-1") for name in signed_headers.lower().split(";") if name)
+    if b"host" not in names:
+        raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
+    return _Claim(parts[0], parts[1], parts[2], parts[3], names, signed_headers.lower())
+
+
+@lru_cache(maxsize=1024)
+def _derive(secret: str, day: str, region: str, service: str) -> bytes:
+    key = ("AWS4" + secret).encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+@lru_cache(maxsize=4096)
+def _canonical_path(raw_path: bytes, service: str) -> str:
+    path = raw_path.decode("latin-1") or "/"
+    if service == "s3":
+        return path
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    normal = "/" + "/".join(segments)
+    if path.endswith("/") and segments:
+        normal += "/"
+    # Encoded once more: the path on the wire is already encoded.
+    return quote(normal, safe="/" + _SAFE)
+
+
+def _split_query(query: bytes) -> list[tuple[str, str]]:
+    if not query:
+        return []
+    pairs = (part.partition("=") for part in query.decode("latin-1").split("&") if part)
+    return [(unquote(name), unquote(value)) for name, _, value in pairs]
+
+
+def _join_query(pairs: list[tuple[str, str]]) -> str:
+    encoded = sorted((quote(name, safe=_SAFE), quote(value, safe=_SAFE)) for name, value in pairs)
+    return "&".join(f"{name}={value}" for name, value in encoded)
+
+
+@lru_cache(maxsize=1024)
+def _canonical_query(query: bytes) -> str:
+    return _join_query(_split_query(query))
+
+
+@lru_cache(maxsize=64)
+def _parse_stamp(stamp: str) -> float:
+    try:
+        return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
+    except ValueError:
+        raise _incomplete(f"Date must be in ISO-8601 'basic format'. Got '{stamp}'.") from None
+
+
+def _stamp(at: float) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+
+
+def _incomplete(message: str) -> CallerError:
+    return CallerError("IncompleteSignatureException", message, status=400)
+
+
+def _invalid(message: str) -> CallerError:
+    return CallerError("InvalidSignatureException", message, status=403)

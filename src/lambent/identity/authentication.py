@@ -1,0 +1,58 @@
+"""Who calls: from a signed request to the account that it acts for."""
+
+from __future__ import annotations
+
+
+from lambent.awsapi.context import RequestContext
+from lambent.awsapi.http import HttpRequest
+from lambent.awsapi.sigv4 import Secret, Verifier
+from lambent.identity.accounts import Accounts
+from lambent.model.errors import CallerError
+
+
+class SignatureAuthenticator:
+    """Accepts requests with a valid signature for this node's region."""
+
+    def __init__(self, accounts: Accounts, *, region: str) -> None:
+        self._accounts = accounts
+        self._region = region
+        self._verifier = Verifier(self._find_secret)
+
+    def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext:
+        """Raises CallerError for a request whose signature does not hold."""
+        identity = self._verifier.verify(request)
+        if identity.region != self._region:
+            raise CallerError(
+                "InvalidSignatureException",
+                f"Credential should be scoped to a valid region: this node is '{self._region}', not "
+                f"'{identity.region}'.",
+                status=403,
+            )
+        return RequestContext(
+            account=identity.account,
+            region=self._region,
+            access_key=identity.access_key,
+            request_id=request_id,
+            host=request.header(b"host") or "",
+        )
+
+    def _find_secret(self, access_key: str) -> Secret | None:
+        key = self._accounts.find_key(access_key)
+        return Secret(key.secret, key.account) if key is not None else None
+
+
+class OpenAuthenticator:
+    """`--dev`: accepts any signature and none, and acts for the one account. Only ever bound to loopback."""
+
+    def __init__(self, *, account: str, region: str) -> None:
+        self._account = account
+        self._region = region
+
+    def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext:
+        return RequestContext(
+            account=self._account,
+            region=self._region,
+            access_key="dev",
+            request_id=request_id,
+            host=request.header(b"host") or "",
+        )
