@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest
 from lambent.awsapi.sigv4 import Secret, Verifier

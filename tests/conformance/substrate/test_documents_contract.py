@@ -220,17 +220,19 @@ async def test_a_watch_that_was_cancelled_can_be_taken_up_again(documents: Docum
 
 async def test_who_watches_and_then_reads_misses_nothing(documents: Documents) -> None:
     written: list[str] = []
+    under_way = asyncio.Event()
     enough = asyncio.Event()
 
     async def write_on() -> None:
         while not enough.is_set():
             await documents.commit([put(f"k{len(written)}")])
             written.append(f"k{len(written)}")
+            if len(written) == 20:
+                under_way.set()
             await asyncio.sleep(0)
 
     writing = asyncio.create_task(write_on())
-    while len(written) < 20:
-        await asyncio.sleep(0)
+    await under_way.wait()
     changes = documents.watch("fruit")
     known = set(await keys(documents))
     known |= {change.key for change in await take(changes, 20)}

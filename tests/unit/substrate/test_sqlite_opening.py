@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import stat
 import subprocess
 import sys
@@ -87,7 +88,7 @@ async def test_a_store_with_damaged_pages_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8192:12288] = b"\xa5" * 4096
     path.write_bytes(content)
-    with pytest.raises(OperatorError, match="is damaged .*restore it from a backup") as caught:
+    with pytest.raises(OperatorError, match=r"is damaged .*restore it from a backup") as caught:
         open_documents(path)
     assert "\n" not in str(caught.value)
 
@@ -125,7 +126,7 @@ async def test_a_store_that_was_refused_is_free_again(tmp_path: Path) -> None:
     await open_documents(path).close()
 
 
-async def test_another_process_is_refused_while_the_store_is_open_and_told_by_whom(tmp_path: Path) -> None:
+def test_another_process_is_refused_while_the_store_is_open_and_told_by_whom(tmp_path: Path) -> None:
     path = tmp_path / "documents.sqlite"
     script = (
         "import sys, asyncio, pathlib\n"
@@ -145,4 +146,4 @@ async def test_another_process_is_refused_while_the_store_is_open_and_told_by_wh
             open_documents(path)
         other.stdin.close()
     assert other.returncode == 0
-    await open_documents(path).close()
+    asyncio.run(open_documents(path).close())
