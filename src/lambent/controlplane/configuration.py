@@ -1,145 +1,183 @@
-"""Function settings beyond what the model itself can check: bounds, dependencies, what has no effect here."""
+"""A function's configuration beyond what the service model checks: bounds, reserved names, and what has no effect here.
+
+Sources: API reference "CreateFunction", developer guide "Lambda quotas" and "Defined runtime environment variables".
+"""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import msgspec
+
+from lambent.controlplane.refusals import invalid, violated
+from lambent.controlplane.runtimes import check_runtime
 from lambent.model import limits
-from lambent.model.errors import CallerError
-from lambent.model.function import Logging
+from lambent.model.function import Logging, Version
 
-RUNTIMES = (
-    *(f"python3.{minor}" for minor in range(9, 15)),
-    *(f"nodejs{major}.x" for major in (20, 22, 24)),
-    "provided.al2",
-    "provided.al2023",
-)
-ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
+Params = Mapping[str, Any]
 
 RESERVED_VARIABLES = frozenset(
-    ["_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN"]
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
 )
 
-# Setting -> (how it is found to be asked for, why it cannot be had). Listed in docs/compatibility.md too.
-_WITHOUT_EFFECT: dict[str, tuple[Any, str]] = {
-    "VpcConfig": (lambda value: value.get("SubnetIds") or value.get("SecurityGroupIds"), "there are no VPCs here"),
-    "KMSKeyArn": (bool, "there is no key service here; variables lie in the data folder, readable by the node alone"),
-    "FileSystemConfigs": (bool, "network file systems are not mounted"),
-    "DeadLetterConfig": (lambda value: value.get("TargetArn"), "dead-letter queues are not served yet"),
-    "ImageConfig": (bool, "container images are not run; deploy a zip"),
-    "CodeSigningConfigArn": (bool, "code signing is not checked"),
-    "SnapStart": (lambda value: value.get("ApplyOn") == "PublishedVersions", "SnapStart is not served yet"),
-    "TracingConfig": (lambda value: value.get("Mode") == "Active", "traces are not recorded yet; use PassThrough"),
-    "CapacityProviderConfig": (bool, "there are no capacity providers here"),
-    "DurableConfig": (bool, "durable functions are not served yet"),
-    "TenancyConfig": (bool, "tenant isolation is not served yet"),
-}
+
+class _Refusal(NamedTuple):
+    member: str
+    is_default: Callable[[Any], bool]
+    reason: str
 
 
-def invalid(message: str) -> CallerError:
-    return CallerError("InvalidParameterValueException", message)
+def _is_empty(value: Any) -> bool:
+    """Whether a value says nothing, however deep: deploy tools send empty structures for what is not set."""
+    if isinstance(value, Mapping):
+        return all(_is_empty(inner) for inner in value.values())
+    return value in ("", None, False) or (isinstance(value, list) and not value)
 
 
-def refuse_without_effect(parameters: Mapping[str, Any]) -> None:
-    """A setting that would do nothing is refused by name, never swallowed."""
-    for name, (is_asked, reason) in _WITHOUT_EFFECT.items():
-        value = parameters.get(name)
-        if value and is_asked(value):
-            raise invalid(f"{name} has no effect on Lambent: {reason}.")
-    if parameters.get("PackageType", "Zip") != "Zip":
-        raise invalid("PackageType Image is not served by Lambent: deploy a zip package.")
-    architectures = parameters.get("Architectures") or [ARCHITECTURE]
-    if architectures != [ARCHITECTURE]:
-        raise invalid(f"Architectures must be ['{ARCHITECTURE}']: that is what this machine is.")
+# One row for each setting that Lambent cannot honour; docs/compatibility.md lists the same.
+REFUSED = (
+    _Refusal("VpcConfig", _is_empty, "functions do not join a VPC; the tag lambent:network chooses their network"),
+    _Refusal("KMSKeyArn", _is_empty, "there is no key service to encrypt environment variables with"),
+    _Refusal("FileSystemConfigs", _is_empty, "network file systems cannot be mounted"),
+    _Refusal("DeadLetterConfig", _is_empty, "dead-letter queues are not implemented by Lambent yet"),
+    _Refusal("ImageConfig", _is_empty, "functions are deployed as zip packages, not as images"),
+    _Refusal("CodeSigningConfigArn", _is_empty, "code signing is not implemented by Lambent"),
+    _Refusal("TenancyConfig", _is_empty, "tenant isolation is not implemented by Lambent yet"),
+    _Refusal("CapacityProviderConfig", _is_empty, "functions run on this node, not on a capacity provider"),
+    _Refusal("DurableConfig", _is_empty, "durable functions are not implemented by Lambent yet"),
+    _Refusal("RuntimeConfig", _is_empty, "the runtime is chosen with Runtime alone"),
+    _Refusal("AcceleratorConfig", _is_empty, "accelerators are not implemented by Lambent"),
+    _Refusal("PublishTo", _is_empty, "publishing to $LATEST.PUBLISHED needs a capacity provider"),
+    _Refusal(
+        "SnapStart",
+        lambda value: value.get("ApplyOn", "None") == "None",
+        "SnapStart is not implemented by Lambent yet; leave ApplyOn at None",
+    ),
+    _Refusal("PackageType", lambda value: value == "Zip", "functions are deployed as zip packages; leave it at Zip"),
+)
 
 
-def check_runtime(runtime: str | None) -> str:
-    if runtime is None:
-        raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
-    if runtime not in RUNTIMES:
+def check_refused(params: Params) -> None:
+    """Raises CallerError `InvalidParameterValueException` naming the first setting that has no effect here."""
+    for member, is_default, reason in REFUSED:
+        value = params.get(member)
+        if value is not None and not is_default(value):
+            raise invalid(f"{member} is not supported: {reason}.")
+
+
+def parse_changes(
+    params: Params, current: Version | None, *, runtime_available: Callable[[str], str | None]
+) -> dict[str, Any]:
+    """Fields of `Version` that the configuration in a request sets; `current` is None for a new function.
+
+    Layers and architecture are not among them. Raises CallerError.
+    """
+    check_refused(params)
+    changes: dict[str, Any] = {}
+    for member, field in (("Role", "role"), ("Description", "description"), ("Handler", "handler")):
+        if params.get(member) is not None:
+            changes[field] = params[member]
+    if params.get("Runtime") is not None:
+        check_runtime(params["Runtime"], available=runtime_available)
+        changes["runtime"] = params["Runtime"]
+    changes.update(_parse_sizes(params))
+    if params.get("Environment") is not None:
+        changes["environment"] = _parse_environment(params["Environment"])
+    if params.get("LoggingConfig") is not None:
+        changes["logging"] = _parse_logging(params["LoggingConfig"], current.logging if current else Logging())
+    if (params.get("TracingConfig") or {}).get("Mode") is not None:
+        changes["tracing_mode"] = params["TracingConfig"]["Mode"]
+    return changes
+
+
+def parse_architecture(params: Params, *, machine: str) -> str | None:
+    """Raises CallerError `InvalidParameterValueException` for another one than the machine's."""
+    wanted = params.get("Architectures")
+    if not wanted:
+        return None
+    if wanted != [machine]:
         raise invalid(
-            f"Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
-            f"[{', '.join(RUNTIMES)}] or be a valid ARN"
+            f"Architectures: this machine is {machine} and cannot run {', '.join(wanted)}. "
+            f"Build the package for {machine} and set Architectures to [{machine}]."
         )
-    return runtime
+    return machine
 
 
-def check_handler(runtime: str, handler: str | None) -> str:
-    if not handler and not runtime.startswith("provided"):
-        raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
-    return handler or ""
+def _parse_sizes(params: Params) -> dict[str, int]:
+    ephemeral = (params.get("EphemeralStorage") or {}).get("Size")
+    bounds = (
+        ("timeout_s", "timeout", params.get("Timeout"), limits.TIMEOUT_SECONDS_MIN, limits.TIMEOUT_SECONDS_MAX),
+        ("memory_mb", "memorySize", params.get("MemorySize"), limits.MEMORY_MB_MIN, limits.MEMORY_MB_MAX),
+        ("ephemeral_mb", "ephemeralStorage.size", ephemeral, limits.EPHEMERAL_MB_MIN, limits.EPHEMERAL_MB_MAX),
+    )
+    sizes: dict[str, int] = {}
+    for field, shown, value, least, most in bounds:
+        if value is None:
+            continue
+        if value < least:
+            raise violated(shown, value, f"Member must have value greater than or equal to {least}")
+        if value > most:
+            raise violated(shown, value, f"Member must have value less than or equal to {most}")
+        sizes[field] = value
+    return sizes
 
 
-def check_memory(memory_mb: int) -> int:
-    if not limits.MEMORY_MB_MIN <= memory_mb <= limits.MEMORY_MB_MAX:
-        raise invalid(
-            f"'MemorySize' value failed to satisfy constraint: Member must have value between "
-            f"{limits.MEMORY_MB_MIN} and {limits.MEMORY_MB_MAX}"
-        )
-    return memory_mb
-
-
-def check_timeout(timeout_s: int) -> int:
-    if not limits.TIMEOUT_SECONDS_MIN <= timeout_s <= limits.TIMEOUT_SECONDS_MAX:
-        raise invalid(
-            f"'Timeout' value failed to satisfy constraint: Member must have value between "
-            f"{limits.TIMEOUT_SECONDS_MIN} and {limits.TIMEOUT_SECONDS_MAX}"
-        )
-    return timeout_s
-
-
-def check_ephemeral(storage: Mapping[str, Any] | None) -> int:
-    return int(storage["Size"]) if storage else limits.EPHEMERAL_MB_MIN
-
-
-def check_environment(environment: Mapping[str, Any] | None) -> dict[str, str]:
-    variables: dict[str, str] = dict((environment or {}).get("Variables") or {})
-    reserved = sorted(variables.keys() & RESERVED_VARIABLES)
+def _parse_environment(environment: Params) -> dict[str, str]:
+    variables: dict[str, str] = dict(environment.get("Variables") or {})
+    reserved = [name for name in variables if name in RESERVED_VARIABLES]
     if reserved:
         raise invalid(
             "Lambda was unable to configure your environment variables because the environment variables you have "
-            "provided contains reserved keys that are currently not supported for modification. Reserved keys used in "
-            f"this request: {', '.join(reserved)}"
+            "provided contains reserved keys that are currently not supported for modification. "
+            f"Reserved keys used in this request: {', '.join(reserved)}"
         )
-    if any("\0" in value for value in variables.values()):
-        raise invalid("Environment variables must not contain NUL characters.")
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in variables.items())
-    if size > limits.ENVIRONMENT_BYTES:
+    for name, value in variables.items():
+        if "\0" in value:
+            raise invalid(f"Environment variable {name}: its value holds a NUL character. Remove it.")
+    measured = msgspec.json.encode(variables)
+    if len(measured) > limits.ENVIRONMENT_BYTES:
         raise invalid(
             "Lambda was unable to configure your environment variables because the environment variables you have "
-            f"provided exceeded the {limits.ENVIRONMENT_BYTES // 1024}KB limit. String measured: {size} bytes"
+            f"provided exceeded the 4KB limit. String measured: {measured.decode()}"
         )
     return variables
 
 
-def check_logging(name: str, config: Mapping[str, Any] | None, *, before: Logging | None = None) -> Logging:
-    before = before or Logging(log_group=f"/aws/lambda/{name}")
-    if not config:
-        return before
-    log_format = config.get("LogFormat", before.format)
-    levels = [key for key in ("ApplicationLogLevel", "SystemLogLevel") if config.get(key)]
-    if log_format == "Text" and levels:
-        raise invalid(f"{' and '.join(levels)} can only be set when LogFormat is JSON.")
+def _parse_logging(given: Params, current: Logging) -> Logging:
+    log_format = given.get("LogFormat") or current.format
+    application, system = given.get("ApplicationLogLevel"), given.get("SystemLogLevel")
+    log_group = given.get("LogGroup") or current.log_group
+    if log_format != "JSON":
+        if application or system:
+            raise invalid(
+                "LoggingConfig: ApplicationLogLevel and SystemLogLevel apply to the JSON log format only. "
+                "Set LogFormat to JSON or leave the levels out."
+            )
+        return Logging(format=log_format, log_group=log_group)
+    before = current if current.format == "JSON" else Logging()
     return Logging(
         format=log_format,
-        application_level=config.get("ApplicationLogLevel", before.application_level),
-        system_level=config.get("SystemLogLevel", before.system_level),
-        log_group=config.get("LogGroup", before.log_group),
+        application_level=application or before.application_level,
+        system_level=system or before.system_level,
+        log_group=log_group,
     )
-
-
-def check_tags(tags: Mapping[str, str]) -> None:
-    """Lambent's own settings travel as tags; a misspelt one must not look as if it held."""
-    for key, value in tags.items():
-        if not key.startswith("lambent:"):
-            continue
-        if key == "lambent:network":
-            if value not in ("outgoing", "none"):
-                raise invalid("The tag lambent:network must be 'outgoing' or 'none'.")
-        elif key == "lambent:max-wait-seconds":
-            if not value.isdigit() or int(value) > limits.TIMEOUT_SECONDS_MAX:
-                raise invalid("The tag lambent:max-wait-seconds must be a whole number from 0 to 900.")
-        else:
-            raise invalid(f"Lambent knows no tag {key}; there are lambent:network and lambent:max-wait-seconds.")

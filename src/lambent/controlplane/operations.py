@@ -1,69 +1,54 @@
-"""The operations of the Lambda API that this plane serves, by the contract's names."""
+"""The control plane's part of the Lambda API, by the model's names of the operations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from lambent.awsapi.context import Operation
-from lambent.controlplane.api.aliases import AliasOperations
-from lambent.controlplane.api.concurrency import ConcurrencyOperations
-from lambent.controlplane.api.fixed import FixedOperations
-from lambent.controlplane.api.functions import FunctionOperations
-from lambent.controlplane.api.layers import LayerOperations
-from lambent.controlplane.api.tags import TagOperations
-from lambent.controlplane.api.versions import VersionOperations
+from lambent.controlplane.api.account import Account
+from lambent.controlplane.api.aliases import Aliases
+from lambent.controlplane.api.code import Code
+from lambent.controlplane.api.concurrency import Concurrency
+from lambent.controlplane.api.functions import Functions
+from lambent.controlplane.api.layers import Layers
+from lambent.controlplane.api.permissions import Permissions
+from lambent.controlplane.api.tags import FunctionTags
+from lambent.controlplane.api.versions import Versions
 from lambent.controlplane.plane import ControlPlane
-from lambent.model.function import LayerVersion, Version
 
 
 def operations(plane: ControlPlane) -> Mapping[str, Operation]:
-    functions, versions, aliases = FunctionOperations(plane), VersionOperations(plane), AliasOperations(plane)
-    concurrency, layers, tags, fixed = (
-        ConcurrencyOperations(plane),
-        LayerOperations(plane),
-        TagOperations(plane),
-        FixedOperations(plane),
-    )
+    functions, versions, aliases, layers = Functions(plane), Versions(plane), Aliases(plane), Layers(plane)
+    concurrency, tags, permissions = Concurrency(plane), FunctionTags(plane), Permissions(plane)
     return {
-        "CreateFunction": functions.create_function,
-        "GetFunction": functions.get_function,
-        "GetFunctionConfiguration": functions.get_function_configuration,
-        "ListFunctions": functions.list_functions,
-        "UpdateFunctionCode": functions.update_function_code,
-        "UpdateFunctionConfiguration": functions.update_function_configuration,
-        "DeleteFunction": functions.delete_function,
-        "PublishVersion": versions.publish_version,
-        "ListVersionsByFunction": versions.list_versions_by_function,
-        "CreateAlias": aliases.create_alias,
-        "GetAlias": aliases.get_alias,
-        "ListAliases": aliases.list_aliases,
-        "UpdateAlias": aliases.update_alias,
-        "DeleteAlias": aliases.delete_alias,
-        "PutFunctionConcurrency": concurrency.put_function_concurrency,
-        "GetFunctionConcurrency": concurrency.get_function_concurrency,
-        "DeleteFunctionConcurrency": concurrency.delete_function_concurrency,
-        "GetAccountSettings": concurrency.get_account_settings,
-        "PublishLayerVersion": layers.publish_layer_version,
-        "GetLayerVersion": layers.get_layer_version,
-        "GetLayerVersionByArn": layers.get_layer_version_by_arn,
-        "ListLayers": layers.list_layers,
-        "ListLayerVersions": layers.list_layer_versions,
-        "DeleteLayerVersion": layers.delete_layer_version,
-        "TagResource": tags.tag_resource,
-        "UntagResource": tags.untag_resource,
-        "ListTags": tags.list_tags,
-        "GetFunctionCodeSigningConfig": fixed.get_function_code_signing_config,
-        "GetRuntimeManagementConfig": fixed.get_runtime_management_config,
-        "GetPolicy": fixed.get_policy,
+        "CreateAlias": aliases.create,
+        "CreateFunction": functions.create,
+        "DeleteAlias": aliases.delete,
+        "DeleteFunction": functions.delete,
+        "DeleteFunctionConcurrency": concurrency.delete,
+        "DeleteLayerVersion": layers.delete,
+        "GetAccountSettings": Account(plane).get_settings,
+        "GetAlias": aliases.get,
+        "GetFunction": functions.get,
+        "GetFunctionCodeSigningConfig": permissions.get_code_signing,
+        "GetFunctionConcurrency": concurrency.get,
+        "GetFunctionConfiguration": functions.get_configuration,
+        "GetLayerVersion": layers.get,
+        "GetLayerVersionByArn": layers.get_by_arn,
+        "GetPolicy": permissions.get_policy,
+        "GetRuntimeManagementConfig": versions.get_runtime_management,
+        "ListAliases": aliases.list,
+        "ListFunctions": functions.list,
+        "ListLayerVersions": layers.list_versions,
+        "ListLayers": layers.list,
+        "ListTags": tags.list,
+        "ListVersionsByFunction": versions.list,
+        "PublishLayerVersion": layers.publish,
+        "PublishVersion": versions.publish,
+        "PutFunctionConcurrency": concurrency.put,
+        "TagResource": tags.tag,
+        "UntagResource": tags.untag,
+        "UpdateAlias": aliases.update,
+        "UpdateFunctionCode": Code(plane).update,
+        "UpdateFunctionConfiguration": functions.update_configuration,
     }
-
-
-async def recover(plane: ControlPlane) -> None:
-    """At the start of a node: every referenced tree is there, and nothing else."""
-    versions = [item.value for item in await plane.registry.list(Version)]
-    layers = [item.value for item in await plane.registry.list(LayerVersion)]
-    referenced = {version.digest for version in versions}
-    referenced |= {layer.digest for layer in layers if not layer.deleted}
-    referenced |= {layer.digest for version in versions for layer in version.layers}
-    layer_sets = [[layer.digest for layer in version.layers] for version in versions]
-    await plane.store.recover(referenced, layer_sets)

@@ -1,301 +1,250 @@
-"""Code packages: checked as if an enemy had made them, unpacked once per content, shared read-only by all.
+"""Where code lies: zips as blobs, and each unpacked once into `ROOT/trees/SHA256`, shared by all its environments.
 
-Below one folder: `trees/DIGEST` is the unpacked tree of a zip, `trees/layers-HASH` several layers merged in order.
-A tree is made under another name and renamed, so that whoever sees it sees all of it.
+Nothing in `trees` is ever half made: a tree grows in `ROOT/making` and is renamed when it is complete and on disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import dataclasses
 import hashlib
-import io
 import os
 import shutil
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+import weakref
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from pathlib import Path
 
+from lambent.controlplane import archives
+from lambent.controlplane.refusals import too_large
 from lambent.model import limits
-from lambent.model.errors import CallerError
 from lambent.substrate.ports import Blobs
 
-MAX_ENTRIES = 100_000
-MAX_NAME_BYTES = 255
-_CHUNK_BYTES = 1 << 20
-_MAKING = ".making-"
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """An accepted zip. `digest` is its SHA-256 in lower-case hex."""
+
+    digest: str
+    code_size: int
+    unzipped_bytes: int
 
 
-class BadPackage(CallerError):
-    """A zip that is none, or that reaches out of its tree."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What a collection removed, and how many trees it will remove later: too young, or in use."""
 
-    def __init__(self, detail: str = "") -> None:
-        message = "Could not unzip uploaded file. Please check your file, then try to upload again."
-        super().__init__("InvalidParameterValueException", f"{message} ({detail})" if detail else message)
-
-
-class PackageTooLarge(CallerError):
-    def __init__(self) -> None:
-        super().__init__(
-            "InvalidParameterValueException",
-            f"Unzipped size must be smaller than {limits.UNZIPPED_CODE_BYTES} bytes",
-        )
+    removed: frozenset[str]
+    waiting: int
 
 
 class CodeStore:
-    """The blobs of all packages and the trees made of them."""
+    """One per data folder; the only writer of its folder and, for code, of the blobs."""
 
-    def __init__(self, root: Path, blobs: Blobs) -> None:
-        self.trees = root / "trees"
+    def __init__(self, root: Path, blobs: Blobs, *, clock: Callable[[], float]) -> None:
+        """`clock` tells monotonic seconds."""
+        self._trees = root / "trees"
+        self._making = root / "making"
         self._blobs = blobs
-        self._making: dict[str, asyncio.Task[int]] = {}
-        # Closed to others: what is below is open, because functions read it under foreign uids.
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.trees.mkdir(mode=0o755, exist_ok=True)
+        self._clock = clock
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._held: Counter[str] = Counter()
+        self._touched: set[str] = set()
+        self._idle_since: dict[str, float] = {}
+        self._collecting = asyncio.Lock()
+        for folder in (root, self._trees, self._making):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
 
-    async def add(self, data: bytes) -> str:
-        """Check, keep and unpack a zip; returns its digest. Raises CallerError and changes nothing."""
-        if len(data) > limits.ZIPPED_CODE_BYTES:
-            raise CallerError(
-                "RequestEntityTooLargeException",
-                f"Zipped size must be smaller than {limits.ZIPPED_CODE_BYTES} bytes",
-                status=413,
-            )
-        digest = hashlib.sha256(data).hexdigest()
-        # Unpacked first: a zip that does not unpack is never kept.
-        await self._unpack_once(digest, data)
-        await self._blobs.put(data)
-        return digest
+    def tree(self, name: str) -> Path:
+        """Where the tree of a zip or of merged layers lies."""
+        return self._trees / name
 
-    async def read(self, digest: str) -> bytes:
-        """The zip as it was uploaded. Raises KeyError."""
-        return await self._blobs.get(digest)
+    @contextlib.asynccontextmanager
+    async def adding(self, data: bytes, *, zipped_limit: int = limits.ZIPPED_CODE_BYTES) -> AsyncIterator[Package]:
+        """Check, keep and unpack a zip, and hold it against collection until the caller has written who uses it.
+
+        Raises CallerError `InvalidParameterValueException`, or `RequestEntityTooLargeException` (413).
+        """
+        if len(data) > zipped_limit:
+            raise too_large(f"Zipped size must be smaller than {zipped_limit} bytes")
+        digest = await asyncio.to_thread(_hash, data)
+        with self._holding([digest]):
+            async with self._lock(digest):
+                # The tree first: a zip that is refused leaves no blob.
+                size = await asyncio.to_thread(self._unpack, digest, data)
+                await self._blobs.put(data)
+            yield Package(digest=digest, code_size=len(data), unzipped_bytes=size)
+
+    async def check(self, data: bytes, *, zipped_limit: int = limits.ZIPPED_CODE_BYTES) -> Package:
+        """As `adding`, for a dry run: nothing is kept."""
+        if len(data) > zipped_limit:
+            raise too_large(f"Zipped size must be smaller than {zipped_limit} bytes")
+        digest = await asyncio.to_thread(_hash, data)
+        size = await asyncio.to_thread(self._try, data)
+        return Package(digest=digest, code_size=len(data), unzipped_bytes=size)
+
+    async def ensure(self, digest: str, layers: Sequence[str] = ()) -> None:
+        """Have the tree of a kept zip, and of its layers merged, on disk. Raises KeyError when a zip is lost."""
+        with self._holding([digest, *layers]):
+            for name in (digest, *layers):
+                await self._ensure_one(name)
+            await self.merge_layers(layers)
 
     async def merge_layers(self, digests: Sequence[str]) -> str:
-        """Make the tree that is mounted at /opt; returns its name, empty for no layers."""
-        name = layer_tree_name(digests)
-        if len(digests) > 1 and not (self.trees / name).exists():
-            await asyncio.to_thread(self._merge, name, digests)
+        """The name of the tree of these layers over one another, later ones winning; made when it is not there.
+
+        Raises KeyError when a layer's zip is lost.
+        """
+        name = merged_name(digests)
+        with self._holding([name, *digests]):
+            if len(digests) > 1 and not self.tree(name).is_dir():
+                for digest in digests:
+                    await self._ensure_one(digest)
+                async with self._lock(name):
+                    await asyncio.to_thread(self._merge, name, [self.tree(digest) for digest in digests])
         return name
 
-    async def unpacked_bytes(self, digests: Iterable[str]) -> int:
-        return await asyncio.to_thread(lambda: sum(_size_of(self.trees / digest) for digest in digests))
+    async def unzipped_bytes(self, digest: str) -> int:
+        """Raises KeyError."""
+        source = self._blobs.path(digest) or await self._blobs.get(digest)
+        return await asyncio.to_thread(archives.unzipped_bytes, source)
 
-    async def recover(self, referenced: set[str], layer_sets: Iterable[Sequence[str]]) -> None:
-        """At start: remove what a killed node left and what no version uses, make again what is missing."""
-        merged = [digests for digests in layer_sets if len(digests) > 1]
-        wanted = referenced | {layer_tree_name(digests) for digests in merged}
-        await asyncio.to_thread(self._sweep, wanted)
-        for digest in sorted(referenced):
-            if not (self.trees / digest).exists():
-                await self._unpack_once(digest, await self._blobs.get(digest))
-        for digests in merged:
-            await self.merge_layers(digests)
+    async def collect(
+        self,
+        read_referenced: Callable[[], Awaitable[Collection[str]]],
+        *,
+        in_use: Callable[[str], bool] = lambda _name: False,
+        grace_s: float = 0.0,
+    ) -> Collected:
+        """Remove the zips and trees that no version needs.
 
-    async def _unpack_once(self, digest: str, data: bytes) -> None:
-        if (self.trees / digest).exists():
+        `read_referenced` tells the names that are needed. What is held, or was touched since it was asked, or was
+        needed less than `grace_s` seconds ago, stays.
+        """
+        async with self._collecting:
+            self._touched = set(self._held)
+            candidates = set(await asyncio.to_thread(os.listdir, self._trees))
+            candidates -= set(await read_referenced())
+            for name in set(self._idle_since) - candidates:
+                del self._idle_since[name]
+            removed: set[str] = set()
+            for name in sorted(candidates):
+                since = self._idle_since.setdefault(name, self._clock())
+                if self._clock() - since < grace_s or in_use(name):
+                    continue
+                if await self._remove(name):
+                    removed.add(name)
+                    self._idle_since.pop(name, None)
+            return Collected(removed=frozenset(removed), waiting=len(candidates) - len(removed))
+
+    async def recover(self, referenced: Collection[str]) -> None:
+        """Remove what a killed node left half made or half removed. Only at start, before anything is added."""
+        for folder in await asyncio.to_thread(lambda: list(self._making.iterdir())):
+            digest = folder.name.partition(".")[0]
+            if digest not in referenced and not self.tree(digest).is_dir():
+                await self._blobs.delete(digest)
+            await asyncio.to_thread(shutil.rmtree, folder)
+
+    async def _ensure_one(self, digest: str) -> None:
+        if self.tree(digest).is_dir():
             return
-        task = self._making.get(digest)
-        if task is None:
-            task = asyncio.create_task(asyncio.to_thread(self._unpack, digest, data), name=f"unpack {digest}")
-            self._making[digest] = task
-            task.add_done_callback(lambda _: self._making.pop(digest, None))
-        await asyncio.shield(task)
+        async with self._lock(digest):
+            data = await self._blobs.get(digest)
+            await asyncio.to_thread(self._unpack, digest, data)
+
+    async def _remove(self, name: str) -> bool:
+        async with self._lock(name):
+            if name in self._touched or self._held[name]:
+                return False
+            # Renamed first: the name is gone at once, the files take their time.
+            gone = self._making / f"{name}.{os.urandom(4).hex()}"
+            (self._trees / name).rename(gone)
+            await self._blobs.delete(name)
+            await asyncio.to_thread(shutil.rmtree, gone)
+        return True
+
+    @contextlib.contextmanager
+    def _holding(self, names: Sequence[str]) -> Iterator[None]:
+        self._held.update(names)
+        self._touched.update(names)
+        try:
+            yield
+        finally:
+            self._held.subtract(names)
+            self._held = +self._held
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
 
     def _unpack(self, digest: str, data: bytes) -> int:
-        making = self._new_folder(digest)
-        try:
-            size = unpack(data, making)
-            _publish(making, self.trees / digest)
-            return size
-        except BaseException:
-            remove_tree(making)
-            raise
+        if (self._trees / digest).is_dir():
+            return archives.unzipped_bytes(data)
+        with self._growing(digest) as folder:
+            return archives.unpack(data, folder)
 
-    def _merge(self, name: str, digests: Sequence[str]) -> None:
-        making = self._new_folder(name)
+    def _merge(self, name: str, trees: list[Path]) -> None:
+        if not (self._trees / name).is_dir():
+            with self._growing(name) as folder:
+                archives.merge(trees, folder)
+
+    def _try(self, data: bytes) -> int:
+        folder = self._new_folder("check")
         try:
-            for digest in digests:
-                _overlay(self.trees / digest, making)
-            _publish(making, self.trees / name)
+            return archives.unpack(data, folder)
+        finally:
+            shutil.rmtree(folder)
+
+    @contextlib.contextmanager
+    def _growing(self, name: str) -> Iterator[Path]:
+        """A folder that becomes the tree of that name when the block ends well, and nothing otherwise."""
+        folder = self._new_folder(name)
+        try:
+            yield folder
+            _sync(folder)
+            folder.rename(self._trees / name)
         except BaseException:
-            remove_tree(making)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
+        _sync_folder(self._trees)
 
     def _new_folder(self, name: str) -> Path:
-        folder = self.trees / f"{_MAKING}{name[:16]}-{os.urandom(6).hex()}"
-        folder.mkdir(mode=0o755)
+        folder = self._making / f"{name}.{os.urandom(4).hex()}"
+        folder.mkdir()
         folder.chmod(0o755)
         return folder
 
-    def _sweep(self, wanted: set[str]) -> None:
-        for entry in self.trees.iterdir():
-            if entry.name not in wanted:
-                remove_tree(entry)
 
-
-def layer_tree_name(digests: Sequence[str]) -> str:
-    """One layer is its own tree; several are merged under a name made of theirs, in order."""
+def merged_name(digests: Sequence[str]) -> str:
+    """The name of the tree that is mounted at /opt: empty without layers, the layer's own with one."""
     if len(digests) < 2:
-        return digests[0] if digests else ""
-    return "layers-" + hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return "".join(digests)
+    return hashlib.sha256(":".join(digests).encode()).hexdigest()
 
 
-def unpack(data: bytes, folder: Path) -> int:
-    """Unpack a zip into an empty folder; returns the bytes written. Raises CallerError."""
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Write a whole tree to disk with one call: a package of thousands of files would need as many fsyncs."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            _check_entries(entries)
-            budget = limits.UNZIPPED_CODE_BYTES
-            for entry in entries:
-                budget -= _unpack_entry(archive, entry, folder, budget)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as exc:
-        raise BadPackage from exc
-    except UnicodeError as exc:
-        raise BadPackage("a file name is not text") from exc
-    _sync_tree(folder)
-    return limits.UNZIPPED_CODE_BYTES - budget
-
-
-def _check_entries(entries: list[zipfile.ZipInfo]) -> None:
-    if not entries:
-        raise CallerError("InvalidParameterValueException", "Uploaded file must be a non-empty zip")
-    if len(entries) > MAX_ENTRIES:
-        raise BadPackage(f"more than {MAX_ENTRIES} entries")
-    # What the directory claims; what comes out is counted again while it is inflated.
-    if sum(entry.file_size for entry in entries) > limits.UNZIPPED_CODE_BYTES:
-        raise PackageTooLarge
-    seen: set[str] = set()
-    for entry in entries:
-        path = _safe_path(entry.filename)
-        if str(path) in seen and not entry.is_dir():
-            raise BadPackage(f"two entries are named {entry.filename!r}")
-        seen.add(str(path))
-        if entry.flag_bits & 0x1:
-            raise BadPackage("it is encrypted")
-
-
-def _safe_path(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    drive = len(name) > 1 and name[1] == ":"
-    if not name or path.is_absolute() or drive or "\\" in name or "\0" in name or ".." in path.parts:
-        raise BadPackage(f"the entry {name!r} reaches out of the package")
-    if any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts):
-        raise BadPackage("a file name is too long")
-    return path
-
-
-def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, budget: int) -> int:
-    target = folder / _safe_path(entry.filename)
-    mode = entry.external_attr >> 16
-    kind = stat.S_IFMT(mode)
-    if entry.is_dir():
-        _make_folder(target, folder)
-        return 0
-    if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
-        raise BadPackage(f"{entry.filename!r} is neither a file, a folder nor a link")
-    _make_folder(target.parent, folder)
-    if kind == stat.S_IFLNK:
-        return _unpack_link(archive.read(entry), target, folder)
-    return _unpack_file(archive, entry, target, budget, executable=bool(mode & 0o111))
-
-
-def _unpack_file(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, budget: int, *, executable: bool
-) -> int:
-    written = 0
-    # O_EXCL and O_NOFOLLOW: never through a link that an earlier entry made.
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as file, archive.open(entry) as source:
-        while chunk := source.read(_CHUNK_BYTES):
-            written += len(chunk)
-            if written > budget:
-                raise PackageTooLarge
-            file.write(chunk)
-        os.fchmod(file.fileno(), 0o755 if executable else 0o644)
-    return written
-
-
-def _unpack_link(data: bytes, target: Path, folder: Path) -> int:
-    destination = data.decode()
-    if len(data) > 4096 or PurePosixPath(destination).is_absolute() or "\0" in destination:
-        raise BadPackage(f"the link {target.name!r} leads out of the package")
-    inside = Path(os.path.normpath(target.parent / destination))
-    if inside != folder and folder not in inside.parents:
-        raise BadPackage(f"the link {target.name!r} leads out of the package")
-    target.symlink_to(destination)
-    return 0
-
-
-def _make_folder(path: Path, root: Path) -> None:
-    """Make each missing part; a part that is a link or a file is an attack."""
-    at = root
-    for part in path.relative_to(root).parts:
-        at = at / part
-        try:
-            at.mkdir(mode=0o755)
-            at.chmod(0o755)
-        except FileExistsError:
-            if at.is_symlink() or not at.is_dir():
-                raise BadPackage(f"{part!r} is both a folder and something else") from None
-
-
-def _overlay(source: Path, target: Path) -> None:
-    for entry in os.scandir(source):
-        destination = target / entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if destination.is_symlink() or destination.is_file():
-                destination.unlink()
-            destination.mkdir(mode=0o755, exist_ok=True)
-            destination.chmod(0o755)
-            _overlay(Path(entry.path), destination)
-            continue
-        if destination.is_dir() and not destination.is_symlink():
-            remove_tree(destination)
-        destination.unlink(missing_ok=True)
-        os.link(entry.path, destination, follow_symlinks=False)
-
-
-def _publish(making: Path, final: Path) -> None:
-    try:
-        making.rename(final)
-    except OSError:
-        # Another made the same tree meanwhile; it is the same to the byte.
-        if not final.exists():
-            raise
-        remove_tree(making)
-
-
-def _sync_tree(folder: Path) -> None:
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            path = Path(parent) / name
-            if not path.is_symlink():
-                _sync(path)
-        _sync(Path(parent))
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
+        if syncfs(fd) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
     finally:
         os.close(fd)
 
 
-def _size_of(tree: Path) -> int:
-    total = 0
-    for parent, _, files in os.walk(tree):
-        total += sum((Path(parent) / name).lstat().st_size for name in files)
-    return total
-
-
-def remove_tree(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,106 +1,73 @@
-"""What every operation of the control plane works with."""
+"""What the operations of the control plane share: where things are kept, the time, and what the node gives them."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Protocol
 
-from lambent.awsapi.arns import FunctionName, parse_function
 from lambent.awsapi.context import RequestContext
+from lambent.controlplane.activation import Activation
 from lambent.controlplane.packages import CodeStore
-from lambent.controlplane.registry import Registry, Stored
+from lambent.controlplane.registry import Registry
+from lambent.controlplane.sweeper import Sweeper
 from lambent.model import limits
-from lambent.model.errors import CallerError
-from lambent.model.function import LATEST, Alias, Function, Version
-
-FetchS3 = Callable[[str, str, str | None], Awaitable[bytes]]
-"""(bucket, key, object version) to the object's bytes."""
-CodeUrl = Callable[[RequestContext, str], str]
-"""A URL from which the package of a digest can be downloaded for ten minutes."""
-
-NO_S3 = (
-    "Code in S3 cannot be fetched: this node has no S3 upstream. Send the package as ZipFile, or name an upstream in "
-    "lambent.toml: [upstream.s3] endpoint_url, access_key_id, secret_access_key."
-)
+from lambent.model.function import LayerVersion, Version
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+class FetchS3(Protocol):
+    """Reads an object of the upstream S3 that the operator configured."""
+
+    async def __call__(self, bucket: str, key: str, version: str | None) -> bytes:
+        """Raises CallerError when it is not there or may not be read."""
+        ...
+
+
+class CodeUrl(Protocol):
+    """The URL under which the caller can download a zip for some minutes."""
+
+    def __call__(self, context: RequestContext, package: Version | LayerVersion) -> str: ...
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class ControlPlane:
+    """`now` tells the time (UTC), `new_id` makes revision ids, `architecture` is this machine's (`x86_64`, `arm64`).
+
+    `runtime_available` gives the reason why functions of a runtime cannot be created, None when they can.
+    """
+
     registry: Registry
-    store: CodeStore
+    code: CodeStore
+    activation: Activation
+    sweeper: Sweeper
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    architecture: str
     code_url: CodeUrl
     fetch_s3: FetchS3 | None = None
+    runtime_available: Callable[[str], str | None] = lambda _runtime: None
     account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY
-    now: Callable[[], float] = time.time
-    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    reservations: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    """Held while reserved concurrency is summed up and changed."""
+
+    async def recover(self) -> None:
+        """Mend what a killed node left. At start, before the first request and before anything is invoked."""
+        await self.code.recover(await self.sweeper.read_referenced())
+        await self.activation.recover()
+        await self.sweeper.collect(grace_s=0.0)
+
+    async def start(self) -> None:
+        """Recover, then sweep until `stop`."""
+        await self.recover()
+        self.sweeper.start()
+
+    async def stop(self) -> None:
+        await self.activation.wait_idle()
+        await self.sweeper.stop()
 
     def timestamp(self) -> str:
-        at = datetime.fromtimestamp(self.now(), UTC)
-        return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}+0000"
-
-    def name(self, context: RequestContext, parameters: dict[str, Any]) -> FunctionName:
-        return parse_function(parameters["FunctionName"], parameters.get("Qualifier"), context=context)
-
-    async def function(self, context: RequestContext, name: str) -> Stored[Function]:
-        found = await self.registry.find(Function, context.account, name)
-        if found is None:
-            raise not_found(context, name)
-        return found
-
-    async def version(self, context: RequestContext, name: str, version: str = LATEST) -> Stored[Version]:
-        """One version by its number or $LATEST."""
-        found = await self.registry.find(Version, context.account, name, version)
-        if found is None:
-            raise not_found(context, name, "" if version == LATEST else version)
-        return found
-
-    async def resolve(self, context: RequestContext, name: str, qualifier: str | None) -> Stored[Version]:
-        """The version behind a qualifier: a number, $LATEST, an alias, or none."""
-        if qualifier and qualifier != LATEST and not qualifier.isdigit():
-            alias = await self.registry.find(Alias, context.account, name, qualifier)
-            if alias is None:
-                raise not_found(context, name, qualifier)
-            return await self.version(context, name, alias.value.version)
-        return await self.version(context, name, qualifier or LATEST)
-
-    async def package(self, code: dict[str, Any]) -> bytes:
-        """The zip that a request brings or names. Raises CallerError."""
-        if code.get("ImageUri"):
-            raise CallerError(
-                "InvalidParameterValueException", "ImageUri is not served by Lambent: deploy a zip package."
-            )
-        data = code.get("ZipFile")
-        bucket, key = code.get("S3Bucket"), code.get("S3Key")
-        if data is not None and (bucket or key):
-            raise CallerError(
-                "InvalidParameterValueException",
-                "Please do not provide other FunctionCode parameters when providing a ZipFile.",
-            )
-        if data is not None:
-            return bytes(data)
-        if not (bucket and key):
-            raise CallerError("InvalidParameterValueException", "Please provide a source for function code.")
-        if self.fetch_s3 is None:
-            raise CallerError("InvalidParameterValueException", NO_S3)
-        return await self.fetch_s3(bucket, key, code.get("S3ObjectVersion"))
-
-
-def not_found(context: RequestContext, name: str, qualifier: str = "") -> CallerError:
-    arn = f"arn:aws:lambda:{context.region}:{context.account}:function:{name}"
-    if qualifier:
-        arn += f":{qualifier}"
-    return CallerError("ResourceNotFoundException", f"Function not found: {arn}", status=404)
-
-
-def check_revision(wanted: str | None, actual: str, *, kind: str = "GetFunction/GetAlias") -> None:
-    if wanted is not None and wanted != actual:
-        raise CallerError(
-            "PreconditionFailedException",
-            f"The Revision Id provided does not match the latest Revision Id. Call the {kind} API to retrieve the "
-            "latest Revision Id",
-            status=412,
-        )
+        """Now, as the contract writes it: 2026-11-23T05:38:54.683+0000."""
+        now = self.now().astimezone(UTC)
+        return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}+0000"

@@ -1,78 +1,126 @@
-"""The records of functions, typed; all writes are compare-and-set transactions."""
+"""Typed reads and writes of functions, versions, aliases and layers; the only writer of their collections."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 
-from lambent.model.errors import CallerError
-from lambent.model.function import Alias, Function, LayerVersion, Version
-from lambent.substrate.ports import Conflict, Documents, Write
+from lambent.model.function import LATEST, Alias, Function, LayerVersion, Version
+from lambent.substrate.ports import Conflict, Document, Documents, Write
 
-Record = Function | Version | Alias | LayerVersion
-_Kind = TypeVar("_Kind", Function, Version, Alias, LayerVersion)
+FUNCTIONS, VERSIONS, ALIASES, LAYERS = "functions", "versions", "aliases", "layers"
+ABSENT = 0
+"""As `expect`: write only where nothing is."""
 
-_COLLECTIONS: dict[type, str] = {
-    Function: "functions",
-    Version: "versions",
-    Alias: "aliases",
-    LayerVersion: "layers",
-}
+Record = TypeVar("Record", Function, Version, Alias, LayerVersion)
+Result = TypeVar("Result")
+
+_COLLECTIONS: dict[type, str] = {Function: FUNCTIONS, Version: VERSIONS, Alias: ALIASES, LayerVersion: LAYERS}
+_ATTEMPTS = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Stored(Generic[_Kind]):
-    value: _Kind
+class Stored(Generic[Record]):
+    """A record and the revision of the document it was read from."""
+
+    value: Record
     revision: int
 
 
-def key_of(record: Record) -> str:
-    if isinstance(record, Function):
-        return f"{record.account}/{record.name}"
-    if isinstance(record, Version):
-        return f"{record.account}/{record.name}/{record.version}"
-    if isinstance(record, Alias):
-        return f"{record.account}/{record.function}/{record.name}"
-    return f"{record.account}/{record.name}/{record.version:010d}"
+class Registry:
+    """Reads return what is committed; writes are built with `put` and `drop` and committed together."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    async def function(self, account: str, name: str) -> Stored[Function] | None:
+        return _decode(Function, await self._documents.get(FUNCTIONS, f"{account}/{name}"))
+
+    async def version(self, account: str, name: str, version: str) -> Stored[Version] | None:
+        return _decode(Version, await self._documents.get(VERSIONS, f"{account}/{name}/{version}"))
+
+    async def alias(self, account: str, name: str, alias: str) -> Stored[Alias] | None:
+        return _decode(Alias, await self._documents.get(ALIASES, f"{account}/{name}/{alias}"))
+
+    async def layer(self, account: str, name: str, number: int) -> Stored[LayerVersion] | None:
+        return _decode(LayerVersion, await self._documents.get(LAYERS, f"{account}/{name}/{number:010}"))
+
+    async def functions(self, account: str) -> list[Stored[Function]]:
+        return await self._list(Function, f"{account}/")
+
+    async def versions(self, account: str, name: str = "") -> list[Stored[Version]]:
+        """Of one function, or of all: by name, `$LATEST` first, then by number."""
+        stored = await self._list(Version, f"{account}/{name}/" if name else f"{account}/")
+        return sorted(stored, key=lambda entry: (entry.value.name, _number(entry.value.version)))
+
+    async def aliases(self, account: str, name: str) -> list[Stored[Alias]]:
+        return await self._list(Alias, f"{account}/{name}/")
+
+    async def layers(self, account: str, name: str = "") -> list[Stored[LayerVersion]]:
+        """Of one layer, or of all: by name and number, deleted ones included."""
+        return await self._list(LayerVersion, f"{account}/{name}/" if name else f"{account}/")
+
+    async def all_versions(self) -> list[Stored[Version]]:
+        return await self._list(Version, "")
+
+    async def all_layers(self) -> list[Stored[LayerVersion]]:
+        return await self._list(LayerVersion, "")
+
+    async def commit(self, *writes: Write) -> None:
+        """All or nothing. Raises Conflict."""
+        await self._documents.commit(writes)
+
+    async def _list(self, kind: type[Record], prefix: str) -> list[Stored[Record]]:
+        documents = await self._documents.list(_COLLECTIONS[kind], prefix=prefix)
+        return [Stored(msgspec.json.decode(doc.value, type=kind), doc.revision) for doc in documents]
 
 
-def put(record: Record, *, expect: int | None = None) -> Write:
-    """`expect` as in `substrate.Write`: the revision it was read at, 0 for a new record."""
+def put(record: Record, *, expect: int) -> Write:
+    """`expect` is the revision that was read, or ABSENT; a record put back unchanged only guards its revision."""
     return Write(
         collection=_COLLECTIONS[type(record)], key=key_of(record), value=msgspec.json.encode(record), expect=expect
     )
 
 
-def remove(record: Record, *, expect: int | None = None) -> Write:
-    return Write(collection=_COLLECTIONS[type(record)], key=key_of(record), value=None, expect=expect)
+def drop(stored: Stored[Record]) -> Write:
+    record = stored.value
+    return Write(collection=_COLLECTIONS[type(record)], key=key_of(record), value=None, expect=stored.revision)
 
 
-class Registry:
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
+def key_of(record: Function | Version | Alias | LayerVersion) -> str:
+    match record:
+        case Function(account=account, name=name):
+            return f"{account}/{name}"
+        case Version(account=account, name=name, version=version):
+            return f"{account}/{name}/{version}"
+        case Alias(account=account, function=function, name=name):
+            return f"{account}/{function}/{name}"
+        case LayerVersion(account=account, name=name, version=number):
+            return f"{account}/{name}/{number:010}"
 
-    async def find(self, kind: type[_Kind], *key: str) -> Stored[_Kind] | None:
-        document = await self._documents.get(_COLLECTIONS[kind], "/".join(key))
-        if document is None:
-            return None
-        return Stored(msgspec.json.decode(document.value, type=kind), document.revision)
 
-    async def list(self, kind: type[_Kind], *prefix: str) -> Sequence[Stored[_Kind]]:
-        """All records whose key starts with these parts, in key order."""
-        start = "/".join((*prefix, ""))
-        documents = await self._documents.list(_COLLECTIONS[kind], prefix=start if prefix else "")
-        return [Stored(msgspec.json.decode(item.value, type=kind), item.revision) for item in documents]
-
-    async def commit(self, *writes: Write, resource: str) -> None:
-        """Raises CallerError `ResourceConflictException` when another request changed one of the records."""
+async def repeat(attempt: Callable[[], Awaitable[Result]]) -> Result:
+    """Run a read-and-commit again when another writer came between. Raises Conflict after the last attempt."""
+    for _ in range(_ATTEMPTS - 1):
         try:
-            await self._documents.commit(writes)
-        except Conflict as conflict:
-            raise CallerError(
-                "ResourceConflictException",
-                "The operation cannot be performed at this time. An update is in progress for resource: " + resource,
-                status=409,
-            ) from conflict
+            return await attempt()
+        except Conflict:
+            continue
+    return await attempt()
+
+
+def _decode(kind: type[Record], document: Document | None) -> Stored[Record] | None:
+    if document is None:
+        return None
+    return Stored(msgspec.json.decode(document.value, type=kind), document.revision)
+
+
+def _number(version: str) -> int:
+    return 0 if version == LATEST else int(version)
+
+
+def values(stored: Sequence[Stored[Record]]) -> list[Record]:
+    return [entry.value for entry in stored]

@@ -1,50 +1,61 @@
-"""The port behind which the logs of functions lie: files for now, a store later."""
+"""The ports behind which the logs of functions lie: files for now, a store later."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
+
+LogKind = Literal["platform", "function"]
+"""Who wrote a line: a function cannot write the platform's lines, only imitate their text."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LogStream:
+class LogStream(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where lines come from: one execution environment of one version."""
+
     account: str
     function: str
     version: str
     environment_id: str
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class LogEvent:
+class LogEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line as it is written, without its newline."""
+
     timestamp_ms: int
     request_id: str
     """Empty for what was written outside of an invocation."""
     message: bytes | str
-    kind: str
-    """`platform` or `function`: a function cannot write the platform's lines, only imitate their text."""
+    kind: LogKind
 
 
 class LogSink(Protocol):
     def write(self, stream: LogStream, events: Sequence[LogEvent]) -> None:
-        """Takes the events in order. Never blocks."""
+        """Take the events in order. Never blocks and never raises; the sequence must not be changed afterwards."""
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line as it was stored. `sequence` grows along a function's log, over restarts too."""
+
+    sequence: int
     timestamp_ms: int
     stream: str
+    """`[VERSION]ENVIRONMENT_ID`; empty for a line about the log itself."""
     request_id: str
-    kind: str
+    kind: LogKind
     message: str
 
 
 class LogReader(Protocol):
-    async def read(self, account: str, function: str, *, since_ms: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """The last `limit` events not older than `since_ms`, oldest first."""
+    async def read(self, account: str, function: str, *, since_ms: int = 0, limit: int = 1_000) -> list[StoredEvent]:
+        """The newest `limit` events not older than `since_ms`, oldest first; all that was written before the call."""
         ...
 
     def follow(self, account: str, function: str) -> AsyncIterator[StoredEvent]:
-        """Every event written after this call."""
+        """Every event stored after this call.
+
+        Follow, then read, then skip what has a `sequence` already seen: nothing is missed and nothing comes twice.
+        """
         ...

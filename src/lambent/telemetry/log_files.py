@@ -1,201 +1,271 @@
-"""Function logs in files: JSON lines below ACCOUNT/FUNCTION/, rotated by size, the oldest dropped.
-
-`write` only appends to memory; one thread encodes and writes in batches. When it cannot keep up, events are dropped,
-counted, and the number stands in the log.
-"""
-
+# Function logs in files: ROOT/ACCOUNT/FUNCTION/NUMBER.jsonl.
+#
+# Rule 1: `write` is on the path of every invocation: it appends to a list under a lock that nobody holds for long.
+#         All encoding and all files belong to one thread.
+# Rule 2: memory is bounded. What does not fit is dropped, counted, and told in the log at the place of the gap:
+#         once something was dropped, everything is until the thread has taken what waits.
+# Rule 3: the thread outlives every error; lines it could not write are counted and told like dropped ones.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
+import dataclasses
+import hashlib
 import logging
-import re
 import threading
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
-from lambent.model.errors import PlatformError
 from lambent.telemetry.function_logs import LogEvent, LogStream, StoredEvent
+from lambent.telemetry.log_followers import Followers
+from lambent.telemetry.log_segments import LogLimits, SegmentWriter, read_backwards
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING_BYTES = 64 * 1_048_576
-"""What may wait in memory for the writing thread."""
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,140}")
-_EVENT_OVERHEAD_BYTES = 200
+_EVENT_BYTES = 300
+"""What one event costs in memory besides its message."""
+_BATCH_S = 0.02
+"""How long lines are gathered before they are written together."""
+_MAX_NAME_BYTES = 200
 
-_Item = tuple[LogStream, Sequence[LogEvent]]
+_Key = tuple[str, str]
+"""Account, function."""
 
 
-class _Line(msgspec.Struct):
-    timestamp_ms: int
-    stream: str
-    request_id: str
-    kind: str
-    message: str
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LogStatistics:
+    """Events since the start; `dropped` are those that never came into a file."""
+
+    accepted: int
+    written: int
+    dropped: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Batch:
+    items: list[tuple[LogStream, Sequence[LogEvent]]] = dataclasses.field(default_factory=list)
+    size_bytes: int = 0
+    dropped: Counter[_Key] = dataclasses.field(default_factory=Counter)
+    waiters: list[asyncio.Future[None]] = dataclasses.field(default_factory=list)
+    last: bool = False
 
 
 class LogFiles:
-    """Implements `LogSink` and `LogReader`."""
+    """Implements `LogSink` and `LogReader`. Only the owner of the files may read them: functions log secrets."""
 
-    def __init__(self, root: Path, *, file_bytes: int = 16 * 1_048_576, files: int = 4) -> None:
+    def __init__(self, root: Path, *, limits: LogLimits | None = None, max_waiting_bytes: int = 32 * 1_048_576) -> None:
         self._root = root
-        self._file_bytes = file_bytes
-        self._files = files
-        self._waiting: collections.deque[_Item] = collections.deque()
-        self._waiting_bytes = 0
-        self._dropped: collections.Counter[LogStream] = collections.Counter()
-        self.dropped_total = 0
-        self._taken = 0
-        self._written = 0
-        self._condition = threading.Condition()
+        self._limits = limits or LogLimits()
+        self._max_waiting_bytes = max_waiting_bytes
+        self._stirred = threading.Condition()
+        self._hurry = threading.Event()
+        self._waiting = _Batch()
+        self._awake = False
         self._closed = False
-        self._followers: dict[tuple[str, str], set[_Follower]] = {}
-        self._loop = asyncio.get_running_loop()
+        self._followers = Followers()
+        self._accepted = 0
+        self._dropped = 0
+        # From here on only the thread's.
+        self._written = 0
+        self._lost: Counter[_Key] = Counter()
+        self._segments: dict[_Key, SegmentWriter] = {}
+        self._encoder = msgspec.json.Encoder()
+        # Microseconds since 1970: beyond every number of an earlier run, as no log grows a line each microsecond.
+        self._sequence = time.time_ns() // 1_000
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._thread = threading.Thread(target=self._serve, name="function logs", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lambent function logs", daemon=True)
         self._thread.start()
 
     def write(self, stream: LogStream, events: Sequence[LogEvent]) -> None:
-        size = sum(len(event.message) + _EVENT_OVERHEAD_BYTES for event in events)
-        with self._condition:
-            if self._waiting_bytes + size > MAX_WAITING_BYTES:
-                self._dropped[stream] += len(events)
-                self.dropped_total += len(events)
-                return
-            self._waiting_bytes += size
-            self._waiting.append((stream, events))
-            self._taken += 1
-            if len(self._waiting) == 1:
-                self._condition.notify_all()
+        size_bytes = 0
+        for event in events:
+            size_bytes += len(event.message) + _EVENT_BYTES
+        with self._stirred:
+            waiting = self._waiting
+            if waiting.dropped or self._closed or waiting.size_bytes + size_bytes > self._max_waiting_bytes:
+                waiting.dropped[stream.account, stream.function] += len(events)
+                self._dropped += len(events)
+            else:
+                waiting.items.append((stream, events))
+                waiting.size_bytes += size_bytes
+                self._accepted += len(events)
+            if not self._awake:
+                self._awake = True
+                self._stirred.notify()
 
     async def flush(self) -> None:
-        """Return when everything written before is in the files."""
-        await asyncio.to_thread(self._wait_written)
+        """Return when everything accepted before is in the files (or was counted as dropped)."""
+        written = asyncio.get_running_loop().create_future()
+        with self._stirred:
+            if self._closed:
+                return
+            self._hasten(written)
+        await written
 
     async def close(self) -> None:
-        """Write what waits and stop."""
-        with self._condition:
-            self._closed = True
-            self._condition.notify_all()
+        """Write what was accepted, end the followers and stop the thread. May be called twice."""
+        with self._stirred:
+            self._closed = self._waiting.last = True
+            self._hasten()
         await asyncio.to_thread(self._thread.join)
-        for followers in self._followers.values():
-            for follower in followers:
-                follower.queue.put_nowait(None)
+        self._followers.close()
 
-    async def read(self, account: str, function: str, *, since_ms: int = 0, limit: int = 1000) -> list[StoredEvent]:
+    async def read(self, account: str, function: str, *, since_ms: int = 0, limit: int = 1_000) -> list[StoredEvent]:
         await self.flush()
-        return await asyncio.to_thread(self._read, self._folder(account, function), since_ms, limit)
+        return await asyncio.to_thread(self._read, self._folder((account, function)), since_ms, limit)
 
     def follow(self, account: str, function: str) -> AsyncIterator[StoredEvent]:
-        followers = self._followers.setdefault((account, function), set())
-        follower = _Follower(followers)
-        followers.add(follower)
-        return follower
+        return self._followers.open(account, function)
 
-    def _folder(self, account: str, function: str) -> Path:
-        # The API has checked both; this is the last look before they become a path.
-        if not (_SAFE_NAME.fullmatch(account) and _SAFE_NAME.fullmatch(function)):
-            raise PlatformError(f"{account}/{function} cannot name a log")
-        return self._root / account / function
+    def statistics(self) -> LogStatistics:
+        return LogStatistics(accepted=self._accepted, written=self._written, dropped=self._dropped)
 
-    def _wait_written(self) -> None:
-        with self._condition:
-            goal = self._taken
-            self._condition.wait_for(lambda: self._written >= goal)
+    def _hasten(self, *waiters: asyncio.Future[None]) -> None:
+        self._waiting.waiters += waiters
+        self._awake = True
+        self._hurry.set()
+        self._stirred.notify()
 
     def _read(self, folder: Path, since_ms: int, limit: int) -> list[StoredEvent]:
-        kept: collections.deque[StoredEvent] = collections.deque(maxlen=limit)
-        for number in range(self._files - 1, -1, -1):
-            with contextlib.suppress(FileNotFoundError), _path(folder, number).open("rb") as file:
-                for text in file:
-                    with contextlib.suppress(msgspec.DecodeError):
-                        line = msgspec.json.decode(text, type=_Line)
-                        if line.timestamp_ms >= since_ms:
-                            kept.append(StoredEvent(**msgspec.structs.asdict(line)))
-        return list(kept)
+        decoder = msgspec.json.Decoder(StoredEvent)
+        events: list[StoredEvent] = []
+        for line in read_backwards(folder, since_ms=since_ms):
+            if len(events) >= limit:
+                break
+            # A line that a kill cut short is no line.
+            with contextlib.suppress(msgspec.DecodeError):
+                event = decoder.decode(line)
+                if event.timestamp_ms >= since_ms:
+                    events.append(event)
+        events.reverse()
+        return events
 
-    # The thread
+    def _folder(self, key: _Key) -> Path:
+        return self._root / file_name(key[0]) / file_name(key[1])
 
-    def _serve(self) -> None:
-        while True:
-            with self._condition:
-                self._condition.wait_for(lambda: self._waiting or self._closed)
-                if not self._waiting:
-                    return
-                items, self._waiting = self._waiting, collections.deque()
-                self._waiting_bytes = 0
-                dropped, self._dropped = self._dropped, collections.Counter()
-            self._write_items(items, dropped)
-            with self._condition:
-                self._written += len(items)
-                self._condition.notify_all()
+    # What follows runs on the thread.
 
-    def _write_items(self, items: collections.deque[_Item], dropped: collections.Counter[LogStream]) -> None:
-        by_function: dict[tuple[str, str], list[_Line]] = {}
-        for stream, events in items:
-            lines = by_function.setdefault((stream.account, stream.function), [])
-            lines += [_line(stream, event) for event in events]
-        for stream, number in dropped.items():
-            text = f"[lambent] {number} log events were dropped because the log could not be written fast enough"
-            event = LogEvent(timestamp_ms=items[-1][1][0].timestamp_ms, request_id="", message=text, kind="platform")
-            by_function.setdefault((stream.account, stream.function), []).append(_line(stream, event))
-        for key, lines in by_function.items():
-            try:
-                self._append(self._folder(*key), lines)
-            except OSError as exc:
-                log.error("function log not written", extra={"action": "log_failed", "reason": str(exc)})
-            if self._followers.get(key):
+    def _run(self) -> None:
+        last = False
+        while not last:
+            batch = self._take()
+            last = batch.last
+            self._write_batch(batch)
+            for waiter in batch.waiters:
+                # RuntimeError: that loop was closed, so nobody waits any more.
                 with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._tell, key, lines)
+                    waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
 
-    def _append(self, folder: Path, lines: list[_Line]) -> None:
-        data = b"".join([msgspec.json.encode(line) + b"\n" for line in lines])
-        path = _path(folder, 0)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(data)
-            size = file.tell()
-        if size >= self._file_bytes:
-            _path(folder, self._files - 1).unlink(missing_ok=True)
-            for number in range(self._files - 2, -1, -1):
-                with contextlib.suppress(FileNotFoundError):
-                    _path(folder, number).rename(_path(folder, number + 1))
+    def _take(self) -> _Batch:
+        with self._stirred:
+            self._stirred.wait_for(lambda: self._awake)
+        self._hurry.wait(_BATCH_S)
+        with self._stirred:
+            batch, self._waiting = self._waiting, _Batch()
+            self._awake = False
+            self._hurry.clear()
+        return batch
 
-    def _tell(self, key: tuple[str, str], lines: list[_Line]) -> None:
-        for follower in self._followers.get(key, ()):
-            for line in lines:
-                follower.queue.put_nowait(StoredEvent(**msgspec.structs.asdict(line)))
+    def _write_batch(self, batch: _Batch) -> None:
+        by_function: dict[_Key, list[tuple[LogStream, LogEvent]]] = {}
+        for stream, events in batch.items:
+            by_function.setdefault((stream.account, stream.function), []).extend((stream, event) for event in events)
+        # A function with nothing but a gap to tell is told of too.
+        for key in by_function.keys() | batch.dropped.keys():
+            self._write_events(key, by_function.get(key, []), gap=batch.dropped[key])
+
+    def _write_events(self, key: _Key, events: Sequence[tuple[LogStream, LogEvent]], *, gap: int) -> None:
+        lost = self._lost.pop(key, 0)
+        try:
+            stored = [self._tell_gap(lost)] if lost else []
+            stored += [self._store(stream, event) for stream, event in events]
+            if gap:
+                stored.append(self._tell_gap(gap))
+            self._append(key, [self._encode(event) for event in stored])
+        # Rule 3: a log that cannot be written must not end the others.
+        except Exception as exc:
+            self._segments.pop(key, None)
+            self._lost[key] = lost + len(events) + gap
+            with self._stirred:
+                self._dropped += len(events)
+            log.error(
+                "function log not written",
+                extra={
+                    "action": "function_log_not_written",
+                    "function": key[1],
+                    "lines": len(events),
+                    "error": str(exc),
+                },
+            )
+        else:
+            self._written += len(events)
+            self._followers.publish(*key, stored)
+
+    def _store(self, stream: LogStream, event: LogEvent) -> StoredEvent:
+        message = event.message
+        return StoredEvent(
+            sequence=self._next_sequence(),
+            timestamp_ms=event.timestamp_ms,
+            stream=f"[{stream.version}]{stream.environment_id}",
+            request_id=event.request_id,
+            kind=event.kind,
+            message=message if isinstance(message, str) else message.decode("utf-8", "replace"),
+        )
+
+    def _tell_gap(self, lines: int) -> StoredEvent:
+        return StoredEvent(
+            sequence=self._next_sequence(),
+            timestamp_ms=time.time_ns() // 1_000_000,
+            stream="",
+            request_id="",
+            kind="platform",
+            message=f"[lambent] {lines} log lines were dropped here: they could not be written (fast enough)",
+        )
+
+    def _next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    def _append(self, key: _Key, lines: list[bytes]) -> None:
+        try:
+            self._open_segments(key).append(lines)
+        except FileNotFoundError:
+            # Somebody removed the folder: begin it again.
+            self._segments.pop(key, None)
+            self._open_segments(key).append(lines)
+
+    def _open_segments(self, key: _Key) -> SegmentWriter:
+        segments = self._segments.get(key)
+        if segments is None:
+            folder = self._folder(key)
+            # One by one: `parents=True` would make all but the last readable by others.
+            for part in (self._root, folder.parent, folder):
+                part.mkdir(mode=0o700, exist_ok=True)
+            segments = self._segments[key] = SegmentWriter(folder, self._limits)
+        return segments
+
+    def _encode(self, event: StoredEvent) -> bytes:
+        try:
+            return self._encoder.encode(event) + b"\n"
+        except UnicodeEncodeError:
+            message = event.message.encode("utf-8", "replace").decode()
+            return self._encoder.encode(msgspec.structs.replace(event, message=message)) + b"\n"
 
 
-class _Follower(AsyncIterator[StoredEvent]):
-    def __init__(self, siblings: set[_Follower]) -> None:
-        self.queue: asyncio.Queue[StoredEvent | None] = asyncio.Queue()
-        self._siblings = siblings
-
-    async def __anext__(self) -> StoredEvent:
-        event = await self.queue.get()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def aclose(self) -> None:
-        self._siblings.discard(self)
+def file_name(name: str) -> str:
+    """A name that is one plain part of a path, different for different names; valid function names stay as they are."""
+    quoted = quote(name, safe="", errors="replace").replace(".", "%2E")
+    if not quoted or len(quoted) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+        quoted = f"{quoted[: _MAX_NAME_BYTES // 2]}%-{digest}"
+    return quoted
 
 
-def _path(folder: Path, number: int) -> Path:
-    return folder / ("current.jsonl" if number == 0 else f"{number}.jsonl")
-
-
-def _line(stream: LogStream, event: LogEvent) -> _Line:
-    message = event.message
-    return _Line(
-        timestamp_ms=event.timestamp_ms,
-        stream=f"[{stream.version}]{stream.environment_id}",
-        request_id=event.request_id,
-        kind=event.kind,
-        message=message if isinstance(message, str) else message.decode("utf-8", "replace"),
-    )
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

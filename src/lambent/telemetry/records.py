@@ -6,9 +6,14 @@ import collections
 import dataclasses
 from typing import Protocol
 
+_TIMED_OUT = "Sandbox.Timedout"
+_ALWAYS_SHOWN = ("invocations", "errors", "timeouts", "cold_starts", "billed_ms")
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class InvocationRecord:
+    """What one invocation was and cost. Times as its REPORT line has them."""
+
     request_id: str
     account: str
     function: str
@@ -16,12 +21,20 @@ class InvocationRecord:
     environment_id: str
     cold: bool
     init_ms: float | None
+    """None for a warm start."""
     duration_ms: float
     billed_ms: int
     memory_mb: int
     max_memory_mb: int
     error_type: str
     """Empty when the function succeeded."""
+
+    @property
+    def outcome(self) -> str:
+        """`success`, `error` or `timeout`."""
+        if not self.error_type:
+            return "success"
+        return "timeout" if self.error_type == _TIMED_OUT else "error"
 
 
 class Recorder(Protocol):
@@ -31,7 +44,7 @@ class Recorder(Protocol):
 
 
 class CountingRecorder:
-    """Counts since the start of the node."""
+    """Implements `Recorder`: counts since the start of the node. For the event loop's thread."""
 
     def __init__(self) -> None:
         self._counts: collections.Counter[str] = collections.Counter()
@@ -44,11 +57,13 @@ class CountingRecorder:
             counts["cold_starts"] += 1
         if record.error_type:
             counts["errors"] += 1
-            if record.error_type == "Sandbox.Timedout":
+            if record.outcome == "timeout":
                 counts["timeouts"] += 1
 
     def count(self, name: str) -> None:
+        """Count what has no record: a throttled or refused request."""
         self._counts[name] += 1
 
     def snapshot(self) -> dict[str, int]:
-        return {name: self._counts[name] for name in sorted({*self._counts, "invocations", "errors", "cold_starts"})}
+        """The counts by name; the usual ones even while they are 0."""
+        return {name: self._counts[name] for name in sorted({*self._counts, *_ALWAYS_SHOWN})}

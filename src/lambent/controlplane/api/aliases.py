@@ -1,119 +1,144 @@
-"""Aliases, and the weights by which they divide invocations."""
+"""CreateAlias, UpdateAlias, GetAlias, ListAliases, DeleteAlias."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.pagination import cut_page
-from lambent.controlplane.configuration import invalid
-from lambent.controlplane.plane import ControlPlane, check_revision
-from lambent.controlplane.registry import Stored, put, remove
-from lambent.controlplane.views import show_alias
-from lambent.model.errors import CallerError
+from lambent.controlplane import shapes
+from lambent.controlplane.api.functions import check_revision
+from lambent.controlplane.lookups import Found, find_function
+from lambent.controlplane.plane import ControlPlane
+from lambent.controlplane.refusals import conflict, invalid, no_function, not_found, update_in_progress
+from lambent.controlplane.registry import ABSENT, Stored, drop, put, repeat
 from lambent.model.function import LATEST, Alias
+from lambent.substrate.ports import Conflict
 
-Json = dict[str, Any]
+Params = dict[str, Any]
 
 
-class AliasOperations:
+class Aliases:
+    """A new or changed alias writes the function too, unchanged: so an alias never points to what is just deleted."""
+
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
-    async def create_alias(self, context: RequestContext, parameters: Json) -> Json:
-        plane = self._plane
-        name = plane.name(context, parameters).name
-        version = parameters["FunctionVersion"]
-        await plane.function(context, name)
-        await plane.version(context, name, version)
-        alias = Alias(
-            account=context.account,
-            function=name,
-            name=parameters["Name"],
-            version=version,
-            description=parameters.get("Description", ""),
-            weights=await self._check_weights(context, name, version, parameters.get("RoutingConfig")),
-            revision_id=plane.new_id(),
-        )
-        if await plane.registry.find(Alias, context.account, name, alias.name) is not None:
-            arn = show_alias(alias, context.region)["AliasArn"]
-            raise CallerError("ResourceConflictException", f"Alias already exists: {arn}", status=409)
-        await plane.registry.commit(put(alias, expect=0), resource=alias.name)
-        return show_alias(alias, context.region)
+    async def create(self, context: RequestContext, params: Params) -> Params:
+        try:
+            return await repeat(lambda: self._create(context, params))
+        except Conflict:
+            raise update_in_progress(params["FunctionName"]) from None
 
-    async def get_alias(self, context: RequestContext, parameters: Json) -> Json:
-        return show_alias((await self._find(context, parameters)).value, context.region)
+    async def update(self, context: RequestContext, params: Params) -> Params:
+        try:
+            return await repeat(lambda: self._update(context, params))
+        except Conflict:
+            raise update_in_progress(params["FunctionName"]) from None
 
-    async def list_aliases(self, context: RequestContext, parameters: Json) -> Json:
-        name = self._plane.name(context, parameters).name
-        await self._plane.function(context, name)
-        stored = await self._plane.registry.list(Alias, context.account, name)
-        wanted = parameters.get("FunctionVersion")
+    async def get(self, context: RequestContext, params: Params) -> Params:
+        found, alias = await self._find(context, params)
+        if alias is None:
+            raise not_found(f"Cannot find alias arn: {found.arn}:{params['Name']}")
+        return shapes.show_alias(alias.value, function_arn=found.arn)
+
+    async def list(self, context: RequestContext, params: Params) -> Params:
+        registry = self._plane.registry
+        found = await find_function(registry, context, params["FunctionName"])
+        wanted = params.get("FunctionVersion")
         aliases = [
-            item.value for item in stored if wanted is None or wanted in (item.value.version, *item.value.weights)
+            stored.value
+            for stored in await registry.aliases(context.account, found.function.value.name)
+            if wanted in (None, stored.value.version)
         ]
         page, marker = cut_page(
-            aliases,
-            marker=parameters.get("Marker"),
-            max_items=parameters.get("MaxItems"),
-            key=lambda alias: alias.name,
+            aliases, marker=params.get("Marker"), max_items=params.get("MaxItems"), key=lambda alias: alias.name
         )
-        return {"Aliases": [show_alias(alias, context.region) for alias in page], "NextMarker": marker}
+        return {"Aliases": [shapes.show_alias(alias, function_arn=found.arn) for alias in page], "NextMarker": marker}
 
-    async def update_alias(self, context: RequestContext, parameters: Json) -> Json:
-        stored = await self._find(context, parameters)
-        alias = stored.value
-        check_revision(parameters.get("RevisionId"), alias.revision_id)
-        version = parameters.get("FunctionVersion", alias.version)
-        await self._plane.version(context, alias.function, version)
-        weights = alias.weights
-        if "RoutingConfig" in parameters or version != alias.version:
-            routing = parameters.get("RoutingConfig", {"AdditionalVersionWeights": weights})
-            weights = await self._check_weights(context, alias.function, version, routing)
-        changed = msgspec.structs.replace(
-            alias,
-            version=version,
-            description=parameters.get("Description", alias.description),
-            weights=weights,
-            revision_id=self._plane.new_id(),
-        )
-        await self._plane.registry.commit(put(changed, expect=stored.revision), resource=alias.name)
-        return show_alias(changed, context.region)
-
-    async def delete_alias(self, context: RequestContext, parameters: Json) -> Json:
-        name = self._plane.name(context, parameters).name
-        await self._plane.function(context, name)
-        stored = await self._plane.registry.find(Alias, context.account, name, parameters["Name"])
-        if stored is not None:
-            await self._plane.registry.commit(remove(stored.value, expect=stored.revision), resource=stored.value.name)
+    async def delete(self, context: RequestContext, params: Params) -> Params:
+        """Of an alias that is not there: nothing, as the contract has it."""
+        try:
+            await repeat(lambda: self._delete(context, params))
+        except Conflict:
+            raise update_in_progress(params["FunctionName"]) from None
         return {}
 
-    async def _find(self, context: RequestContext, parameters: Json) -> Stored[Alias]:
-        name = self._plane.name(context, parameters).name
-        stored = await self._plane.registry.find(Alias, context.account, name, parameters["Name"])
-        if stored is None:
-            arn = f"arn:aws:lambda:{context.region}:{context.account}:function:{name}:{parameters['Name']}"
-            raise CallerError("ResourceNotFoundException", f"Cannot find alias arn: {arn}", status=404)
-        return stored
+    async def _create(self, context: RequestContext, params: Params) -> Params:
+        found = await find_function(
+            self._plane.registry, context, params["FunctionName"], shown_qualifier=params["FunctionVersion"]
+        )
+        function = found.function.value
+        alias = Alias(
+            account=context.account,
+            function=function.name,
+            name=params["Name"],
+            version=params["FunctionVersion"],
+            description=params.get("Description") or "",
+            weights=_parse_weights(params) or {},
+            revision_id=self._plane.new_id(),
+        )
+        await self._check_targets(found, alias)
+        if await self._plane.registry.alias(context.account, function.name, alias.name) is not None:
+            raise conflict(f"Alias already exists: {found.arn}:{alias.name}")
+        await self._plane.registry.commit(put(function, expect=found.function.revision), put(alias, expect=ABSENT))
+        return shapes.show_alias(alias, function_arn=found.arn)
 
-    async def _check_weights(
-        self, context: RequestContext, name: str, version: str, routing: Json | None
-    ) -> dict[str, float]:
-        weights: dict[str, float] = (routing or {}).get("AdditionalVersionWeights") or {}
-        if not weights:
-            return {}
-        if len(weights) > 1:
-            raise invalid("Number of items in AdditionalVersionWeights cannot be greater than 1")
-        ((other, weight),) = weights.items()
-        if LATEST in (version, other):
-            raise invalid("$LATEST is not supported for an alias pointing to more than 1 version")
-        if other == version:
-            raise invalid(
-                f"Invalid function version {other}. Function version {version} is already included in routing configuration."
-            )
-        if not 0.0 <= weight <= 1.0:
-            raise invalid("The weight of a version must be between 0.0 and 1.0.")
-        await self._plane.version(context, name, other)
-        return weights
+    async def _update(self, context: RequestContext, params: Params) -> Params:
+        found, stored = await self._find(context, params)
+        if stored is None:
+            raise not_found(f"Alias not found: {found.arn}:{params['Name']}")
+        before = stored.value
+        check_revision(params, before.revision_id)
+        weights = _parse_weights(params)
+        alias = msgspec.structs.replace(
+            before,
+            version=params.get("FunctionVersion") or before.version,
+            description=before.description if params.get("Description") is None else params["Description"],
+            weights=before.weights if weights is None else weights,
+            revision_id=self._plane.new_id(),
+        )
+        await self._check_targets(found, alias)
+        await self._plane.registry.commit(
+            put(found.function.value, expect=found.function.revision), put(alias, expect=stored.revision)
+        )
+        return shapes.show_alias(alias, function_arn=found.arn)
+
+    async def _delete(self, context: RequestContext, params: Params) -> None:
+        _, alias = await self._find(context, params)
+        if alias is not None:
+            await self._plane.registry.commit(drop(alias))
+
+    async def _find(self, context: RequestContext, params: Params) -> tuple[Found, Stored[Alias] | None]:
+        registry = self._plane.registry
+        found = await find_function(registry, context, params["FunctionName"])
+        return found, await registry.alias(context.account, found.function.value.name, params["Name"])
+
+    async def _check_targets(self, found: Found, alias: Alias) -> None:
+        if alias.weights:
+            _check_weights(alias.version, alias.weights)
+        for version in (alias.version, *alias.weights):
+            if await self._plane.registry.version(alias.account, alias.function, version) is None:
+                raise no_function(f"{found.arn}:{version}")
+
+
+def _parse_weights(params: Params) -> dict[str, float] | None:
+    """None when the request says nothing of them; empty when it takes them away."""
+    routing = params.get("RoutingConfig")
+    return None if routing is None else dict(routing.get("AdditionalVersionWeights") or {})
+
+
+def _check_weights(version: str, weights: Mapping[str, float]) -> None:
+    # At most one, so that a sum above 1 is already refused by the model's bound of each weight.
+    if len(weights) > 1:
+        raise invalid("Number of items in AdditionalVersionWeights cannot be greater than 1")
+    if version in weights:
+        raise invalid(
+            f"Invalid function version {version}. Function version {version} is already included in routing "
+            "configuration."
+        )
+    if LATEST in (version, *weights):
+        raise invalid("$LATEST is not supported for an alias pointing to more than 1 version")

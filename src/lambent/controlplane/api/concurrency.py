@@ -1,4 +1,4 @@
-"""Reserved concurrency and what the account has."""
+"""PutFunctionConcurrency, GetFunctionConcurrency, DeleteFunctionConcurrency."""
 
 from __future__ import annotations
 
@@ -6,68 +6,81 @@ from typing import Any
 
 import msgspec
 
+from lambent.awsapi import arns
 from lambent.awsapi.context import RequestContext
-from lambent.controlplane.configuration import invalid
+from lambent.controlplane.lookups import find_function
 from lambent.controlplane.plane import ControlPlane
-from lambent.controlplane.registry import put
+from lambent.controlplane.refusals import invalid, update_in_progress
+from lambent.controlplane.registry import Registry, put, repeat
 from lambent.model import limits
-from lambent.model.function import LATEST, Function, LayerVersion, Version
+from lambent.model.function import LATEST
+from lambent.substrate.ports import Conflict
 
-Json = dict[str, Any]
-_TOTAL_CODE_BYTES = 80_530_636_800
+Params = dict[str, Any]
 
 
-class ConcurrencyOperations:
+class Concurrency:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
-    async def put_function_concurrency(self, context: RequestContext, parameters: Json) -> Json:
-        plane = self._plane
-        name = plane.name(context, parameters).name
-        stored = await plane.function(context, name)
-        wanted = parameters["ReservedConcurrentExecutions"]
-        functions = await plane.registry.list(Function, context.account)
-        others = sum(item.value.reserved_concurrency or 0 for item in functions if item.value.name != name)
-        # An account that is allowed little keeps a tenth free instead of the contract's hundred.
-        keep = min(limits.UNRESERVED_CONCURRENCY_MIN, plane.account_concurrency // 10)
-        if plane.account_concurrency - others - wanted < keep:
-            raise invalid(
-                "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
-                f"below its minimum value of [{keep}]."
-            )
-        changed = msgspec.structs.replace(stored.value, reserved_concurrency=wanted)
-        await plane.registry.commit(put(changed, expect=stored.revision), resource=name)
+    async def put(self, context: RequestContext, params: Params) -> Params:
+        _check_unqualified(context, params)
+        wanted: int = params["ReservedConcurrentExecutions"]
+        async with self._plane.reservations:
+            await self._write(context, params, wanted, shown_qualifier=LATEST)
         return {"ReservedConcurrentExecutions": wanted}
 
-    async def get_function_concurrency(self, context: RequestContext, parameters: Json) -> Json:
-        stored = await self._plane.function(context, self._plane.name(context, parameters).name)
-        return {"ReservedConcurrentExecutions": stored.value.reserved_concurrency}
+    async def get(self, context: RequestContext, params: Params) -> Params:
+        found = await find_function(self._plane.registry, context, params["FunctionName"])
+        return {"ReservedConcurrentExecutions": found.function.value.reserved_concurrency}
 
-    async def delete_function_concurrency(self, context: RequestContext, parameters: Json) -> Json:
-        name = self._plane.name(context, parameters).name
-        stored = await self._plane.function(context, name)
-        changed = msgspec.structs.replace(stored.value, reserved_concurrency=None)
-        await self._plane.registry.commit(put(changed, expect=stored.revision), resource=name)
+    async def delete(self, context: RequestContext, params: Params) -> Params:
+        _check_unqualified(context, params)
+        async with self._plane.reservations:
+            await self._write(context, params, None)
         return {}
 
-    async def get_account_settings(self, context: RequestContext, parameters: Json) -> Json:
-        registry, limit = self._plane.registry, self._plane.account_concurrency
-        functions = await registry.list(Function, context.account)
-        versions = await registry.list(Version, context.account)
-        layers = await registry.list(LayerVersion, context.account)
-        reserved = sum(item.value.reserved_concurrency or 0 for item in functions)
-        code = sum(item.value.code_size for item in versions)
-        code += sum(item.value.code_size for item in layers if not item.value.deleted)
-        return {
-            "AccountLimit": {
-                "TotalCodeSize": _TOTAL_CODE_BYTES,
-                "CodeSizeUnzipped": limits.UNZIPPED_CODE_BYTES,
-                "CodeSizeZipped": limits.ZIPPED_CODE_BYTES,
-                "ConcurrentExecutions": limit,
-                "UnreservedConcurrentExecutions": limit - reserved,
-            },
-            "AccountUsage": {
-                "TotalCodeSize": code,
-                "FunctionCount": sum(item.value.version == LATEST for item in versions),
-            },
-        }
+    async def _write(
+        self, context: RequestContext, params: Params, wanted: int | None, *, shown_qualifier: str | None = None
+    ) -> None:
+        registry = self._plane.registry
+
+        async def attempt() -> None:
+            found = await find_function(registry, context, params["FunctionName"], shown_qualifier=shown_qualifier)
+            function = found.function.value
+            if wanted is not None:
+                others = await sum_reserved(registry, context.account, without=function.name)
+                check_unreserved(self._plane.account_concurrency - others - wanted, self._plane.account_concurrency)
+            changed = msgspec.structs.replace(function, reserved_concurrency=wanted)
+            await registry.commit(put(changed, expect=found.function.revision))
+
+        try:
+            await repeat(attempt)
+        except Conflict:
+            raise update_in_progress(params["FunctionName"]) from None
+
+
+async def sum_reserved(registry: Registry, account: str, *, without: str = "") -> int:
+    functions = [stored.value for stored in await registry.functions(account)]
+    return sum(function.reserved_concurrency or 0 for function in functions if function.name != without)
+
+
+def check_unreserved(left: int, account_concurrency: int) -> None:
+    """Raises CallerError when too little would be left for the functions without a reservation.
+
+    The contract keeps 100 of the default 1,000; of a smaller account limit Lambent keeps a tenth.
+    """
+    least = min(limits.UNRESERVED_CONCURRENCY_MIN, account_concurrency // 10)
+    if left < least:
+        raise invalid(
+            "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+            f"below its minimum value of [{least}]."
+        )
+
+
+def _check_unqualified(context: RequestContext, params: Params) -> None:
+    if arns.parse_function(params["FunctionName"], context=context).qualifier is not None:
+        raise invalid(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. "
+            "Please specify either a function name or an unqualified function ARN."
+        )

@@ -1,4 +1,4 @@
-"""Functions: create, read, change, list, delete."""
+"""CreateFunction, GetFunction, ListFunctions, DeleteFunction and the two ways to read and change a configuration."""
 
 from __future__ import annotations
 
@@ -6,252 +6,233 @@ from typing import Any
 
 import msgspec
 
-from lambent.awsapi.arns import format_layer, parse_layer
+from lambent.awsapi import arns
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.pagination import cut_page
-from lambent.controlplane import configuration as config
-from lambent.controlplane.plane import ControlPlane, check_revision
-from lambent.controlplane.registry import Stored, put, remove
-from lambent.controlplane.views import show_published, show_version
-from lambent.model import limits
+from lambent.controlplane import configuration, publishing, shapes, states
+from lambent.controlplane.layering import check_unzipped, find_layers
+from lambent.controlplane.lookups import Found, find_function, find_version, function_arn
+from lambent.controlplane.plane import ControlPlane
+from lambent.controlplane.refusals import (
+    conflict,
+    invalid,
+    no_function,
+    stale_revision,
+    update_in_progress,
+    violated,
+)
+from lambent.controlplane.registry import ABSENT, drop, put, repeat
+from lambent.controlplane.settings import check_tags
+from lambent.controlplane.sources import receive
+from lambent.controlplane.storage import check_room
 from lambent.model.errors import CallerError
-from lambent.model.function import LATEST, Alias, Function, LayerRef, LayerVersion, Version
+from lambent.model.function import LATEST, Function, Version
+from lambent.substrate.ports import Conflict
 
-Json = dict[str, Any]
+Params = dict[str, Any]
 
 
-class FunctionOperations:
+class Functions:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
-    async def create_function(self, context: RequestContext, parameters: Json) -> Json:
+    async def create(self, context: RequestContext, params: Params) -> Params:
         plane = self._plane
-        name = plane.name(context, parameters).name
-        config.refuse_without_effect(parameters)
-        runtime = config.check_runtime(parameters.get("Runtime"))
-        tags = parameters.get("Tags") or {}
-        config.check_tags(tags)
-        draft = Version(
-            account=context.account,
-            region=context.region,
-            name=name,
-            runtime=runtime,
-            handler=config.check_handler(runtime, parameters.get("Handler")),
-            role=parameters["Role"],
-            description=parameters.get("Description", ""),
-            digest="",
-            code_size=0,
-            memory_mb=config.check_memory(parameters.get("MemorySize", limits.MEMORY_MB_MIN)),
-            timeout_s=config.check_timeout(parameters.get("Timeout", 3)),
-            ephemeral_mb=config.check_ephemeral(parameters.get("EphemeralStorage")),
-            environment=config.check_environment(parameters.get("Environment")),
-            logging=config.check_logging(name, parameters.get("LoggingConfig")),
-            architecture=config.ARCHITECTURE,
-            layers=await self._find_layers(context, parameters.get("Layers") or []),
-            last_modified=plane.timestamp(),
-            revision_id=plane.new_id(),
-        )
-        if await plane.registry.find(Function, context.account, name) is not None:
-            raise _exists(name)
-        version = await self._with_code(draft, await plane.package(parameters["Code"]))
-        function = Function(account=context.account, name=name, tags=tags)
-        writes = [put(version, expect=0)]
-        shown = show_version(version)
-        if parameters.get("Publish"):
-            published = msgspec.structs.replace(version, version="1", revision_id=plane.new_id())
-            function = msgspec.structs.replace(function, next_version=2)
-            writes.append(put(published, expect=0))
-            shown = show_published(published)
-        await plane.registry.commit(put(function, expect=0), *writes, resource=version.function_arn)
-        return shown
+        name = _parse_new_name(context, params["FunctionName"])
+        fields = self._parse_new(params)
+        tags = dict(params.get("Tags") or {})
+        check_tags(tags)
+        if await plane.registry.function(context.account, name) is not None:
+            raise _already_exists(name)
+        layers = await find_layers(plane, context, params.get("Layers") or [])
+        async with receive(plane, params["Code"], field="Code.") as package:
+            await check_unzipped(plane, package.unzipped_bytes, layers)
+            await check_room(plane.registry, context.account, package.code_size)
+            await plane.code.merge_layers([layer.digest for layer in layers])
+            latest = Version(
+                account=context.account,
+                region=context.region,
+                name=name,
+                digest=package.digest,
+                code_size=package.code_size,
+                layers=layers,
+                last_modified=plane.timestamp(),
+                revision_id=plane.new_id(),
+                **fields,
+            )
+            latest = states.enter(latest, states.Phase.CREATING)
+            function = Function(account=context.account, name=name, tags=tags)
+            shown = await self._write_new(function, latest, publish=bool(params.get("Publish")))
+        return shapes.show_version(shown, arn=latest.function_arn)
 
-    async def get_function(self, context: RequestContext, parameters: Json) -> Json:
-        name, qualifier = self._plane.name(context, parameters)
-        version = (await self._plane.resolve(context, name, qualifier)).value
-        function = (await self._plane.function(context, name)).value
-        reserved = function.reserved_concurrency
+    async def get(self, context: RequestContext, params: Params) -> Params:
+        found, version, arn = await self._find(context, params)
+        reserved = found.function.value.reserved_concurrency
         return {
-            "Configuration": show_version(version, qualifier=qualifier or ""),
-            "Code": {"RepositoryType": "S3", "Location": self._plane.code_url(context, version.digest)},
-            "Tags": function.tags or None,
+            "Configuration": shapes.show_version(version, arn=arn),
+            "Code": {"RepositoryType": "S3", "Location": self._plane.code_url(context, version)},
+            "Tags": found.function.value.tags or None,
             "Concurrency": None if reserved is None else {"ReservedConcurrentExecutions": reserved},
         }
 
-    async def get_function_configuration(self, context: RequestContext, parameters: Json) -> Json:
-        name, qualifier = self._plane.name(context, parameters)
-        version = await self._plane.resolve(context, name, qualifier)
-        return show_version(version.value, qualifier=qualifier or "")
+    async def get_configuration(self, context: RequestContext, params: Params) -> Params:
+        _, version, arn = await self._find(context, params)
+        return shapes.show_version(version, arn=arn)
 
-    async def list_functions(self, context: RequestContext, parameters: Json) -> Json:
-        stored = await self._plane.registry.list(Version, context.account)
-        wanted = [item.value for item in stored if item.value.region == context.region]
-        if parameters.get("FunctionVersion") != "ALL":
-            wanted = [version for version in wanted if version.version == LATEST]
+    async def update_configuration(self, context: RequestContext, params: Params) -> Params:
+        plane = self._plane
+        found = await find_function(plane.registry, context, params["FunctionName"])
+        latest = found.latest.value
+        check_revision(params, latest.revision_id)
+        publishing.check_settled(latest)
+        changes = configuration.parse_changes(params, latest, runtime_available=plane.runtime_available)
+        if params.get("Layers") is not None:
+            changes["layers"] = await find_layers(plane, context, params["Layers"])
+            await check_unzipped(plane, await plane.code.unzipped_bytes(latest.digest), changes["layers"])
+            await plane.code.merge_layers([layer.digest for layer in changes["layers"]])
+        updated = await self._write_update(found, changes)
+        return shapes.show_version(updated, arn=updated.function_arn)
+
+    async def list(self, context: RequestContext, params: Params) -> Params:
+        if params.get("MasterRegion"):
+            raise invalid("MasterRegion is not supported: Lambent has no edge functions. Leave it out.")
+        everything = params.get("FunctionVersion") == "ALL"
+        versions = [
+            stored.value
+            for stored in await self._plane.registry.versions(context.account)
+            if stored.value.region == context.region and (everything or stored.value.version == LATEST)
+        ]
         page, marker = cut_page(
-            wanted,
-            marker=parameters.get("Marker"),
-            max_items=parameters.get("MaxItems"),
-            key=lambda version: f"{version.name}/{version.version}",
+            sorted(versions, key=_sort_key),
+            marker=params.get("Marker"),
+            max_items=params.get("MaxItems"),
+            key=_sort_key,
         )
-        all_versions = parameters.get("FunctionVersion") == "ALL"
-        return {
-            "Functions": [show_version(item, qualifier=item.version if all_versions else "") for item in page],
-            "NextMarker": marker,
-        }
+        shown = [
+            shapes.show_listed(version, arn=version.version_arn if everything else version.function_arn)
+            for version in page
+        ]
+        return {"Functions": shown, "NextMarker": marker}
 
-    async def update_function_code(self, context: RequestContext, parameters: Json) -> Json:
-        plane = self._plane
-        name = self._unqualified(context, parameters)
-        stored = await plane.version(context, name)
-        check_revision(parameters.get("RevisionId"), stored.value.revision_id)
-        config.refuse_without_effect(parameters)
-        data = await plane.package(parameters)
-        version = await self._with_code(stored.value, data)
-        version = self._changed(version)
-        if parameters.get("DryRun"):
-            return show_version(msgspec.structs.replace(version, revision_id=stored.value.revision_id))
-        if not parameters.get("Publish"):
-            await plane.registry.commit(put(version, expect=stored.revision), resource=version.function_arn)
-            return show_version(version)
-        function = await plane.function(context, name)
-        number = function.value.next_version
-        published = msgspec.structs.replace(version, version=str(number), revision_id=plane.new_id())
-        await plane.registry.commit(
-            put(version, expect=stored.revision),
-            put(published, expect=0),
-            put(msgspec.structs.replace(function.value, next_version=number + 1), expect=function.revision),
-            resource=version.function_arn,
-        )
-        return show_published(published)
-
-    async def update_function_configuration(self, context: RequestContext, parameters: Json) -> Json:
-        plane = self._plane
-        name = self._unqualified(context, parameters)
-        stored = await plane.version(context, name)
-        check_revision(parameters.get("RevisionId"), stored.value.revision_id)
-        config.refuse_without_effect(parameters)
-        version = await self._apply(context, stored, parameters)
-        await self._check_unpacked(version)
-        await plane.registry.commit(put(version, expect=stored.revision), resource=version.function_arn)
-        return show_version(version)
-
-    async def delete_function(self, context: RequestContext, parameters: Json) -> Json:
-        plane = self._plane
-        name, qualifier = plane.name(context, parameters)
-        if qualifier is not None:
-            await self._delete_version(context, name, qualifier)
-            return {"StatusCode": 204}
-        function = await plane.function(context, name)
-        versions = await plane.registry.list(Version, context.account, name)
-        aliases = await plane.registry.list(Alias, context.account, name)
-        await plane.registry.commit(
-            remove(function.value, expect=function.revision),
-            *(remove(item.value) for item in versions),
-            *(remove(item.value) for item in aliases),
-            resource=f"{context.account}/{name}",
-        )
+    async def delete(self, context: RequestContext, params: Params) -> Params:
+        named = arns.parse_function(params["FunctionName"], params.get("Qualifier"), context=context)
+        if named.qualifier == LATEST:
+            raise invalid("$LATEST version cannot be deleted without deleting the function.")
+        qualifier = named.qualifier or ""
+        try:
+            if qualifier:
+                await repeat(lambda: self._delete_version(context, named.name, qualifier))
+            else:
+                await repeat(lambda: self._delete_function(context, named.name))
+        except Conflict:
+            raise update_in_progress(function_arn(context, named.name)) from None
+        self._plane.sweeper.wake()
         return {"StatusCode": 204}
 
-    async def _delete_version(self, context: RequestContext, name: str, qualifier: str) -> None:
+    def _parse_new(self, params: Params) -> dict[str, Any]:
         plane = self._plane
-        await plane.function(context, name)
-        if qualifier == LATEST:
-            raise config.invalid("$LATEST version cannot be deleted without deleting the function.")
+        configuration.check_refused(params)
+        if params.get("Runtime") is None or params.get("Handler") is None:
+            raise invalid(
+                "Runtime and Handler are mandatory parameters for functions created with deployment packages."
+            )
+        fields = configuration.parse_changes(params, None, runtime_available=plane.runtime_available)
+        architecture = configuration.parse_architecture(params, machine=plane.architecture)
+        fields["architecture"] = architecture or plane.architecture
+        return fields
+
+    async def _write_new(self, function: Function, latest: Version, *, publish: bool) -> Version:
+        """Returns the version to show: the published one when there is one."""
+        plane = self._plane
+        written = [latest]
+        if publish:
+            publication = await publishing.plan_publication(
+                plane.registry, function, latest, revision_id=plane.new_id(), description=None
+            )
+            function = publication.function
+            written.append(publication.version)
+        try:
+            await plane.registry.commit(
+                put(function, expect=ABSENT), *(put(version, expect=ABSENT) for version in written)
+            )
+        except Conflict:
+            raise _already_exists(function.name) from None
+        for version in written:
+            plane.activation.begin(version)
+        return written[-1]
+
+    async def _write_update(self, found: Found, changes: dict[str, Any]) -> Version:
+        plane = self._plane
+        updated = msgspec.structs.replace(
+            found.latest.value, last_modified=plane.timestamp(), revision_id=plane.new_id(), **changes
+        )
+        updated = states.take(updated, states.Event.UPDATED)
+        try:
+            await plane.registry.commit(put(updated, expect=found.latest.revision))
+        except Conflict:
+            raise update_in_progress(found.arn) from None
+        plane.activation.begin(updated)
+        plane.sweeper.wake()
+        return updated
+
+    async def _delete_function(self, context: RequestContext, name: str) -> None:
+        registry = self._plane.registry
+        found = await find_function(registry, context, name)
+        # Whoever adds a version or an alias writes the function too: if one was added meanwhile, this conflicts.
+        versions = await registry.versions(context.account, name)
+        aliases = await registry.aliases(context.account, name)
+        await registry.commit(
+            drop(found.function), *(drop(version) for version in versions), *(drop(alias) for alias in aliases)
+        )
+
+    async def _delete_version(self, context: RequestContext, name: str, qualifier: str) -> None:
+        registry = self._plane.registry
+        found = await find_function(registry, context, name)
         if not qualifier.isdigit():
-            raise config.invalid("Deletion of aliases is not currently supported.")
-        found = await plane.registry.find(Version, context.account, name, qualifier)
-        if found is None:
-            # As the service does: deleting what is not there is a success.
+            if await registry.alias(context.account, name, qualifier) is None:
+                raise no_function(f"{found.arn}:{qualifier}")
+            raise invalid("Deletion of aliases is not currently supported.")
+        version = await registry.version(context.account, name, qualifier)
+        if version is None:
             return
-        aliases = await plane.registry.list(Alias, context.account, name)
-        using = [item.value.name for item in aliases if qualifier in (item.value.version, *item.value.weights)]
-        if using:
-            raise CallerError(
-                "ResourceConflictException",
-                f"Function version cannot be deleted, because it is used by the following alias(es): {sorted(using)}",
-                status=409,
+        pointing = [
+            alias.value.name
+            for alias in await registry.aliases(context.account, name)
+            if qualifier in (alias.value.version, *alias.value.weights)
+        ]
+        if pointing:
+            raise conflict(
+                f"Unable to delete version because the following aliases reference it: [{', '.join(pointing)}]"
             )
-        await plane.registry.commit(remove(found.value, expect=found.revision), resource=found.value.version_arn)
+        await registry.commit(put(found.function.value, expect=found.function.revision), drop(version))
 
-    def _unqualified(self, context: RequestContext, parameters: Json) -> str:
-        name, qualifier = self._plane.name(context, parameters)
-        if qualifier not in (None, LATEST):
-            raise config.invalid("Versions are immutable: name the function without a qualifier to change $LATEST.")
-        return name
-
-    def _changed(self, version: Version) -> Version:
-        return msgspec.structs.replace(version, last_modified=self._plane.timestamp(), revision_id=self._plane.new_id())
-
-    async def _apply(self, context: RequestContext, stored: Stored[Version], parameters: Json) -> Version:
-        before = stored.value
-        changes: Json = {}
-        if "Runtime" in parameters:
-            changes["runtime"] = config.check_runtime(parameters["Runtime"])
-        if "Handler" in parameters or "Runtime" in parameters:
-            handler = parameters.get("Handler", before.handler)
-            changes["handler"] = config.check_handler(changes.get("runtime", before.runtime), handler)
-        if "Role" in parameters:
-            changes["role"] = parameters["Role"]
-        if "Description" in parameters:
-            changes["description"] = parameters["Description"]
-        if "MemorySize" in parameters:
-            changes["memory_mb"] = config.check_memory(parameters["MemorySize"])
-        if "Timeout" in parameters:
-            changes["timeout_s"] = config.check_timeout(parameters["Timeout"])
-        if "EphemeralStorage" in parameters:
-            changes["ephemeral_mb"] = config.check_ephemeral(parameters["EphemeralStorage"])
-        if "Environment" in parameters:
-            changes["environment"] = config.check_environment(parameters["Environment"])
-        if "Layers" in parameters:
-            changes["layers"] = await self._find_layers(context, parameters["Layers"])
-        if "LoggingConfig" in parameters:
-            changes["logging"] = config.check_logging(before.name, parameters["LoggingConfig"], before=before.logging)
-        return self._changed(msgspec.structs.replace(before, **changes))
-
-    async def _with_code(self, version: Version, data: bytes) -> Version:
-        digest = await self._plane.store.add(data)
-        version = msgspec.structs.replace(version, digest=digest, code_size=len(data))
-        await self._check_unpacked(version)
-        return version
-
-    async def _check_unpacked(self, version: Version) -> None:
-        """Code and layers together fit, and what is mounted at /opt is there before anybody invokes."""
-        digests = [layer.digest for layer in version.layers]
-        if not digests:
-            return
-        size = await self._plane.store.unpacked_bytes([version.digest, *digests])
-        if size > limits.UNZIPPED_CODE_BYTES:
-            raise config.invalid(
-                f"Function code combined with layers exceeds the maximum allowed size of {limits.UNZIPPED_CODE_BYTES} "
-                f"bytes. The actual size is {size} bytes."
-            )
-        await self._plane.store.merge_layers(digests)
-
-    async def _find_layers(self, context: RequestContext, arns: list[str]) -> list[LayerRef]:
-        if len(arns) > limits.MAX_LAYERS:
-            raise config.invalid(f"Cannot reference more than {limits.MAX_LAYERS} layers.")
-        found = []
-        for arn in arns:
-            name = parse_layer(arn, context=context)
-            if name.version is None:
-                raise config.invalid(f"Layer version {arn} must end with its version number.")
-            own = name.account == context.account and name.region == context.region
-            key = (context.account, name.name, f"{name.version:010d}")
-            layer = await self._plane.registry.find(LayerVersion, *key) if own else None
-            if layer is None or layer.value.deleted:
-                raise config.invalid(f"Layer version {arn} does not exist.")
-            found.append(
-                LayerRef(
-                    arn=format_layer(context.account, context.region, name.name, name.version),
-                    code_size=layer.value.code_size,
-                    digest=layer.value.digest,
-                )
-            )
-        names = [layer.arn.rpartition(":")[0] for layer in found]
-        if len(set(names)) != len(names):
-            raise config.invalid("Two different versions of the same layer are not allowed to be referenced.")
-        return found
+    async def _find(self, context: RequestContext, params: Params) -> tuple[Found, Version, str]:
+        return await find_version(self._plane.registry, context, params["FunctionName"], params.get("Qualifier"))
 
 
-def _exists(name: str) -> CallerError:
-    return CallerError("ResourceConflictException", f"Function already exist: {name}", status=409)
+def check_revision(params: Params, revision_id: str) -> None:
+    """Raises CallerError `PreconditionFailedException` when the request names another revision."""
+    if params.get("RevisionId") and params["RevisionId"] != revision_id:
+        raise stale_revision()
+
+
+def _parse_new_name(context: RequestContext, reference: str) -> str:
+    named = arns.parse_function(reference, context=context)
+    if named.qualifier is not None:
+        raise violated(
+            "functionName",
+            reference,
+            "Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?"
+            "([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)",
+        )
+    return named.name
+
+
+def _already_exists(name: str) -> CallerError:
+    return conflict(f"Function already exist: {name}")
+
+
+def _sort_key(version: Version) -> str:
+    number = 0 if version.version == LATEST else int(version.version)
+    # A separator that sorts before every character of a name keeps the versions of "a" before those of "a-b".
+    return f"{version.name} {number:020}"

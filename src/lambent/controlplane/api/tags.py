@@ -1,50 +1,69 @@
-"""Tags of functions, among them Lambent's own settings."""
+"""TagResource, UntagResource, ListTags."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from lambent.awsapi.arns import parse_function
+from lambent.awsapi import arns
 from lambent.awsapi.context import RequestContext
-from lambent.controlplane.configuration import check_tags, invalid
+from lambent.controlplane.lookups import find_function
 from lambent.controlplane.plane import ControlPlane
-from lambent.controlplane.registry import Stored, put
-from lambent.model.function import Function
+from lambent.controlplane.refusals import invalid, update_in_progress
+from lambent.controlplane.registry import put, repeat
+from lambent.controlplane.settings import check_tags
+from lambent.substrate.ports import Conflict
 
-Json = dict[str, Any]
-MAX_TAGS = 50
+Params = dict[str, Any]
+Tags = dict[str, str]
 
 
-class TagOperations:
+class FunctionTags:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
-    async def list_tags(self, context: RequestContext, parameters: Json) -> Json:
-        return {"Tags": (await self._find(context, parameters)).value.tags}
-
-    async def tag_resource(self, context: RequestContext, parameters: Json) -> Json:
-        check_tags(parameters["Tags"])
-        stored = await self._find(context, parameters)
-        tags = {**stored.value.tags, **parameters["Tags"]}
-        if len(tags) > MAX_TAGS:
-            raise invalid(f"Number of tags exceeds function tag limit of {MAX_TAGS}.")
-        await self._write(stored, tags)
+    async def tag(self, context: RequestContext, params: Params) -> Params:
+        added: Tags = dict(params["Tags"])
+        if not added:
+            raise invalid("An error occurred and the request cannot be processed.")
+        await self._change(context, params["Resource"], lambda tags: tags | added)
         return {}
 
-    async def untag_resource(self, context: RequestContext, parameters: Json) -> Json:
-        stored = await self._find(context, parameters)
-        gone = set(parameters["TagKeys"])
-        await self._write(stored, {key: value for key, value in stored.value.tags.items() if key not in gone})
+    async def untag(self, context: RequestContext, params: Params) -> Params:
+        gone = set(params["TagKeys"])
+        await self._change(
+            context, params["Resource"], lambda tags: {key: tags[key] for key in tags if key not in gone}
+        )
         return {}
 
-    async def _find(self, context: RequestContext, parameters: Json) -> Stored[Function]:
-        name, qualifier = parse_function(parameters["Resource"], context=context)
-        if qualifier is not None:
-            raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
-        return await self._plane.function(context, name)
+    async def list(self, context: RequestContext, params: Params) -> Params:
+        name = _parse_resource(context, params["Resource"])
+        found = await find_function(self._plane.registry, context, name)
+        return {"Tags": found.function.value.tags}
 
-    async def _write(self, stored: Stored[Function], tags: dict[str, str]) -> None:
-        changed = msgspec.structs.replace(stored.value, tags=tags)
-        await self._plane.registry.commit(put(changed, expect=stored.revision), resource=stored.value.name)
+    async def _change(self, context: RequestContext, resource: str, change: Callable[[Tags], Tags]) -> None:
+        registry = self._plane.registry
+        name = _parse_resource(context, resource)
+
+        async def attempt() -> None:
+            found = await find_function(registry, context, name)
+            tags = change(found.function.value.tags)
+            check_tags(tags)
+            changed = msgspec.structs.replace(found.function.value, tags=tags)
+            await registry.commit(put(changed, expect=found.function.revision))
+
+        try:
+            await repeat(attempt)
+        except Conflict:
+            raise update_in_progress(resource) from None
+
+
+def _parse_resource(context: RequestContext, resource: str) -> str:
+    if ":function:" not in resource:
+        raise invalid(f"Resource: only functions can be tagged in Lambent yet, not {resource}.")
+    named = arns.parse_function(resource, context=context)
+    if named.qualifier is not None:
+        raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
+    return named.name

@@ -1,80 +1,78 @@
-"""Published versions."""
+"""PublishVersion, ListVersionsByFunction, GetRuntimeManagementConfig."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.pagination import cut_page
-from lambent.controlplane.configuration import invalid
-from lambent.controlplane.plane import ControlPlane, check_revision
+from lambent.controlplane import publishing, shapes
+from lambent.controlplane.api.functions import check_revision
+from lambent.controlplane.configuration import check_refused
+from lambent.controlplane.lookups import find_function, find_version
+from lambent.controlplane.plane import ControlPlane
+from lambent.controlplane.refusals import invalid, update_in_progress
 from lambent.controlplane.registry import put
-from lambent.controlplane.views import code_sha256, show_published, show_version
 from lambent.model.function import LATEST, Version
+from lambent.substrate.ports import Conflict
 
-Json = dict[str, Any]
+Params = dict[str, Any]
 
 
-class VersionOperations:
+class Versions:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
 
-    async def publish_version(self, context: RequestContext, parameters: Json) -> Json:
+    async def publish(self, context: RequestContext, params: Params) -> Params:
         plane = self._plane
-        name = plane.name(context, parameters).name
-        latest = await plane.version(context, name)
-        check_revision(parameters.get("RevisionId"), latest.value.revision_id)
-        wanted_sha = parameters.get("CodeSha256")
-        if wanted_sha and wanted_sha != code_sha256(latest.value.digest):
-            raise invalid(
-                f"CodeSHA256 ({wanted_sha}) is different from current CodeSHA256 in $LATEST "
-                f"({code_sha256(latest.value.digest)}). Please try again with the CodeSHA256 in $LATEST."
-            )
-        function = await plane.function(context, name)
-        number = function.value.next_version
-        last = await plane.registry.find(Version, context.account, name, str(number - 1))
-        if last is not None and _is_same(last.value, latest.value):
-            return show_published(last.value)
-        published = msgspec.structs.replace(
-            latest.value,
-            version=str(number),
-            description=parameters.get("Description", latest.value.description),
+        check_refused(params)
+        found = await find_function(plane.registry, context, params["FunctionName"])
+        latest = found.latest.value
+        check_revision(params, latest.revision_id)
+        _check_code(params, latest)
+        publishing.check_settled(latest)
+        publication = await publishing.plan_publication(
+            plane.registry,
+            found.function.value,
+            latest,
             revision_id=plane.new_id(),
+            description=params.get("Description"),
         )
-        await plane.registry.commit(
-            put(published, expect=0),
-            put(msgspec.structs.replace(function.value, next_version=number + 1), expect=function.revision),
-            resource=latest.value.function_arn,
+        if publication.writes:
+            # $LATEST is written unchanged: were it updated meanwhile, its code could be collected under the version.
+            guard = put(latest, expect=found.latest.revision)
+            try:
+                await plane.registry.commit(
+                    put(publication.function, expect=found.function.revision), guard, *publication.writes
+                )
+            except Conflict:
+                raise update_in_progress(found.arn) from None
+        return shapes.show_version(publication.version, arn=publication.version.version_arn)
+
+    async def list(self, context: RequestContext, params: Params) -> Params:
+        registry = self._plane.registry
+        found = await find_function(registry, context, params["FunctionName"])
+        versions = [stored.value for stored in await registry.versions(context.account, found.function.value.name)]
+        page, marker = cut_page(versions, marker=params.get("Marker"), max_items=params.get("MaxItems"), key=_sort_key)
+        shown = [shapes.show_listed(version, arn=version.version_arn) for version in page]
+        return {"Versions": shown, "NextMarker": marker}
+
+    async def get_runtime_management(self, context: RequestContext, params: Params) -> Params:
+        """Always `Auto`: the interpreter is the machine's, and is updated with it."""
+        _, version, _ = await find_version(
+            self._plane.registry, context, params["FunctionName"], params.get("Qualifier")
         )
-        return show_published(published)
+        return {"UpdateRuntimeOn": "Auto", "FunctionArn": version.version_arn}
 
-    async def list_versions_by_function(self, context: RequestContext, parameters: Json) -> Json:
-        name = self._plane.name(context, parameters).name
-        await self._plane.function(context, name)
-        stored = await self._plane.registry.list(Version, context.account, name)
-        versions = sorted((item.value for item in stored), key=_order)
-        page, marker = cut_page(
-            versions, marker=parameters.get("Marker"), max_items=parameters.get("MaxItems"), key=_order
+
+def _check_code(params: Params, latest: Version) -> None:
+    given, present = params.get("CodeSha256"), shapes.show_digest(latest.digest)
+    if given and given != present:
+        raise invalid(
+            f"CodeSHA256 ({given}) is different from current CodeSHA256 in $LATEST ({present}). "
+            "Please try again with the CodeSHA256 in $LATEST."
         )
-        return {"Versions": [show_version(item, qualifier=item.version) for item in page], "NextMarker": marker}
 
 
-def _order(version: Version) -> str:
-    return "0" if version.version == LATEST else f"{int(version.version):012d}"
-
-
-def _is_same(published: Version, latest: Version) -> bool:
-    """Nothing changed since: publishing again gives the version that is there."""
-    return (
-        msgspec.structs.replace(
-            published,
-            version=latest.version,
-            description=latest.description,
-            revision_id=latest.revision_id,
-            last_modified=latest.last_modified,
-        )
-        == latest
-        and published.last_modified == latest.last_modified
-    )
+def _sort_key(version: Version) -> str:
+    return f"{0 if version.version == LATEST else int(version.version):020}"

@@ -13,7 +13,7 @@ import random
 import socket
 import sys
 import time
-from typing import NoReturn, Optional
+from typing import NoReturn, Optional, TextIO
 
 from lambent.dataplane.runtime import context, faults, logs, marshal
 from lambent.dataplane.runtime.faults import Fault
@@ -52,13 +52,18 @@ def reseed() -> None:
 def _forget_host(spec: EnvironmentSpec) -> None:
     # Collected from here on; what came from the zygote stays frozen and shared.
     gc.enable()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    # Made anew: the zygote's own streams stood on other descriptors, and remember what those could do.
+    sys.stdout = sys.__stdout__ = _open_stream(1)
+    sys.stderr = sys.__stderr__ = _open_stream(2)
     version = "python{}.{}".format(*sys.version_info[:2])
     opt = ["/opt/python/lib/{}/site-packages".format(version), "/opt/python"]
     sys.path[:] = [spec.task_root, *opt, "/var/runtime", *sys.path]
     if "TZ" in os.environ:
         time.tzset()
+
+
+def _open_stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 class Loop:

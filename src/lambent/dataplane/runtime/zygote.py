@@ -31,7 +31,7 @@ import struct
 import sys
 from typing import Any, Dict, List, NamedTuple, NoReturn, Tuple
 
-from lambent.dataplane.jail import contain, landlock, netns, privileges, root, seccomp
+from lambent.dataplane.jail import contain, landlock, privileges, root, seccomp
 from lambent.dataplane.jail import syscalls as sc
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.spec import EnvironmentSpec
@@ -69,7 +69,7 @@ def main(link: socket.socket, config_fields: Dict[str, Any]) -> NoReturn:
     step = "preload"
     try:
         # First: in the new root the package's files are out of sight.
-        preload(python=config.python)
+        preload(python=config.python, makes_networks=config.confine == "user")
         step = "namespaces"
         if config.confine == "process":
             _announce(link, os.getpid())
@@ -86,8 +86,10 @@ def main(link: socket.socket, config_fields: Dict[str, Any]) -> NoReturn:
     zygote.serve()
 
 
-def preload(python: bool) -> None:
+def preload(*, python: bool, makes_networks: bool) -> None:
     """Bring into memory what children run."""
+    if makes_networks:
+        importlib.import_module("lambent.dataplane.jail.netns")
     if python:
         importlib.import_module("lambent.dataplane.runtime.preload").load()
     del sys.path[0]
@@ -236,7 +238,7 @@ class Zygote:
 
     def _make_namespace(self, kind: str) -> None:
         try:
-            fd, sockets = netns.make_namespace(kind)
+            fd, sockets = sys.modules["lambent.dataplane.jail.netns"].make_namespace(kind)
         except OSError as exc:
             _send(self._link, b"M", {"error": str(exc)})
             return

@@ -283,6 +283,7 @@ def _start_process(plan: ZygotePlan, ours: socket.socket, theirs: socket.socket)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             env={"LC_ALL": "C.UTF-8"},
             cwd="/",
             pass_fds=(theirs.fileno(),),

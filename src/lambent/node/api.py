@@ -1,0 +1,116 @@
+"""Lambent's own endpoints, beside the services' wire: health, status, runtimes, logs, code downloads."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from lambent.awsapi.context import RequestContext
+from lambent.awsapi.http import HttpRequest
+from lambent.model.errors import CallerError
+from lambent.telemetry.function_logs import LogReader, StoredEvent
+
+Send = Callable[[Any], Awaitable[None]]
+ReadCode = Callable[[str, str], Awaitable[bytes]]
+"""(account, digest) to a package's bytes. Raises KeyError, also for another account's."""
+
+_LOGS = re.compile(rb"/_lambent/functions/([A-Za-z0-9_-]{1,64})/logs")
+_CODE = re.compile(rb"/_lambent/code/([0-9a-f]{64})")
+_JSON = (b"content-type", b"application/json")
+_MOST_EVENTS = 10_000
+
+
+class NodeView(Protocol):
+    """What the node tells of itself."""
+
+    def health(self) -> Mapping[str, Any]: ...
+
+    def status(self, account: str) -> Mapping[str, Any]: ...
+
+    async def runtimes(self) -> list[Mapping[str, Any]]: ...
+
+
+class LambentApi:
+    """Implements the gateway's `NodeApi`."""
+
+    def __init__(self, view: NodeView, logs: LogReader, read_code: ReadCode) -> None:
+        self._view = view
+        self._logs = logs
+        self._read_code = read_code
+
+    def serves(self, path: bytes) -> bool:
+        return path == b"/health" or path.startswith(b"/_lambent/")
+
+    def is_public(self, path: bytes) -> bool:
+        return path == b"/health"
+
+    async def serve(self, request: HttpRequest, context: RequestContext | None, send: Send) -> None:
+        """Raises CallerError before anything was sent."""
+        path = request.raw_path
+        if context is None:
+            health = self._view.health()
+            await _write(send, msgspec.json.encode(health), status=200 if health["status"] == "ok" else 503)
+            return
+        if request.method != "GET":
+            raise CallerError("MethodNotAllowed", "This endpoint only answers GET.", status=405)
+        if path == b"/_lambent/status":
+            await _write(send, msgspec.json.encode(self._view.status(context.account)))
+        elif path == b"/_lambent/runtimes":
+            await _write(send, msgspec.json.encode({"runtimes": await self._view.runtimes()}))
+        elif matched := _LOGS.fullmatch(path):
+            await self._serve_logs(request, context, matched[1].decode(), send)
+        elif matched := _CODE.fullmatch(path):
+            await self._serve_code(context, matched[1].decode(), send)
+        else:
+            raise CallerError("ResourceNotFoundException", f"There is nothing at {path.decode('latin-1')}", status=404)
+
+    async def _serve_code(self, context: RequestContext, digest: str, send: Send) -> None:
+        try:
+            data = await self._read_code(context.account, digest)
+        except KeyError:
+            raise CallerError("ResourceNotFoundException", "There is no such package.", status=404) from None
+        await _write(send, data, kind=(b"content-type", b"application/zip"))
+
+    async def _serve_logs(self, request: HttpRequest, context: RequestContext, name: str, send: Send) -> None:
+        query = dict(parse_qsl(request.query_string.decode("latin-1")))
+        since_ms, limit = _number(query, "since", 0), _number(query, "limit", 1000)
+        follower = self._logs.follow(context.account, name) if query.get("follow") == "1" else None
+        events = await self._logs.read(context.account, name, since_ms=since_ms, limit=min(limit, _MOST_EVENTS))
+        if follower is None:
+            await _write(send, _lines(events), kind=(b"content-type", b"application/x-ndjson"))
+            return
+        headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        last = events[-1].sequence if events else 0
+        with contextlib.suppress(OSError):
+            await send({"type": "http.response.body", "body": _lines(events), "more_body": True})
+            async for event in follower:
+                if event.sequence > last:
+                    await send({"type": "http.response.body", "body": _lines([event]), "more_body": True})
+
+
+def _lines(events: list[StoredEvent]) -> bytes:
+    return b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not text.isdigit():
+        raise CallerError("InvalidParameterValueException", f"'{name}' must be a whole number, not '{text}'.")
+    return int(text)
+
+
+async def _write(send: Send, body: bytes, *, status: int = 200, kind: tuple[bytes, bytes] = _JSON) -> None:
+    headers = [kind, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def uptime_s(started_at: float) -> float:
+    return round(time.monotonic() - started_at, 1)

@@ -1,0 +1,306 @@
+"""The only place that knows everything: builds a node of its parts and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from lambent.awsapi.context import RequestContext
+from lambent.awsapi.models import load_model
+from lambent.awsapi.service import Service
+from lambent.awsapi.sigv4 import presign
+from lambent.controlplane2.operations import operations, recover
+from lambent.controlplane2.packages import CodeStore, layer_tree_name
+from lambent.controlplane2.plane import ControlPlane
+from lambent.controlplane2.registry import Registry
+from lambent.dataplane.dispatch.directory import Directory
+from lambent.dataplane.dispatch.dispatcher import Dispatcher
+from lambent.dataplane.gateway.app import Authenticator, Gateway
+from lambent.dataplane.gateway.invoke import InvokeEdge
+from lambent.dataplane.jail import syscalls
+from lambent.dataplane.sandbox.environment import Environment
+from lambent.dataplane.sandbox.launcher import Launcher, Placement
+from lambent.dataplane.sandbox.states import State
+from lambent.dataplane.sandbox.zygotes import Zygotes
+from lambent.events.async_invoke import AsyncInvoker
+from lambent.identity.accounts import AccessKey, Account, Accounts
+from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
+from lambent.identity.profile import write_profile
+from lambent.model.errors import OperatorError
+from lambent.model.function import LayerVersion, Version
+from lambent.node.api import LambentApi, uptime_s
+from lambent.node.config import Settings
+from lambent.node.folder import DataFolder
+from lambent.node.server import bind, make_server, serve
+from lambent.node.tier import choose_confinement
+from lambent.substrate.blobs import FileBlobs
+from lambent.substrate.sqlite.documents import open_documents
+from lambent.telemetry.log_files import LogFiles
+from lambent.telemetry.logging import set_up_logging
+from lambent.telemetry.records import CountingRecorder
+
+log = logging.getLogger(__name__)
+
+_CODE_URL_S = 600
+
+
+def run(settings: Settings) -> int:
+    """Run a node until it is told to stop. Returns the exit status; an operator's mistake is one line on stderr."""
+    set_up_logging(settings.log_level)
+    # Zygotes leave their parent to become the first of a pid namespace; the node adopts them.
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        uvloop.run(_run(settings))
+    except OperatorError as exc:
+        print(f"lambent: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        folder = DataFolder(Path(settings.data_dir))
+        stack.callback(folder.close)
+        listener = bind(settings.host, settings.port)
+        stack.callback(listener.close)
+        confine = choose_confinement(settings.isolation)
+        node = await _build(settings, folder, confine, listener, stack)
+        await node.serve(listener)
+
+
+class Node:
+    """A running node: what it serves with and what it tells of itself."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        account: Account,
+        confine: str,
+        directory: Directory,
+        dispatcher: Dispatcher,
+        recorder: CountingRecorder,
+        zygotes: Zygotes,
+        runtimes: Any,
+        profile: Path,
+    ) -> None:
+        self._settings = settings
+        self._account = account
+        self._confine = confine
+        self._directory = directory
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._zygotes = zygotes
+        self._runtimes = runtimes
+        self._profile = profile
+        self._started_at = time.monotonic()
+        self._draining = False
+        self.app: Any = None
+
+    def health(self) -> Mapping[str, Any]:
+        return {"status": "draining" if self._draining else "ok", "version": version()}
+
+    def status(self, account: str) -> Mapping[str, Any]:
+        admission = self._directory.admission(account)
+        now = time.monotonic()
+        return {
+            "version": version(),
+            "uptime_s": uptime_s(self._started_at),
+            "pid": os.getpid(),
+            "isolation": self._confine,
+            "data_dir": str(self._settings.data_dir),
+            "account": account,
+            "region": self._settings.region,
+            "environments": [
+                _show_environment(environment, now)
+                for environment in self._dispatcher.environments()
+                if environment.version.account == account
+            ],
+            "concurrency": {"limit": admission.limit, "in_use": admission.running},
+            "counters": self._recorder.snapshot(),
+            "zygotes": self._zygotes.statistics(),
+        }
+
+    async def runtimes(self) -> list[Mapping[str, Any]]:
+        shown: list[Mapping[str, Any]] = await self._runtimes.describe()
+        return shown
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Until SIGTERM or SIGINT; a second one does not wait."""
+        server = make_server(self.app, drain_timeout_s=self._settings.drain_timeout_seconds)
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if self._draining:
+                log.warning("second signal: stopping at once", extra={"action": "stop_now"})
+                server.force_exit = True
+                self._zygotes.kill()
+            self._draining = True
+            server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        self._announce(listener)
+        await serve(server, listener)
+        log.info("drained", extra={"action": "drained"})
+
+    def _announce(self, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        print(f"Lambent {version()} serves on http://{host}:{port}  (isolation: {self._confine})", flush=True)
+        print(f"Credentials: {self._profile}", flush=True)
+        if self._settings.dev:
+            print("--dev: any signature is accepted.", flush=True)
+
+
+async def _build(
+    settings: Settings, folder: DataFolder, confine: str, listener: socket.socket, stack: contextlib.AsyncExitStack
+) -> Node:
+    documents = open_documents(folder.path / "state.db")
+    stack.push_async_callback(documents.close)
+    accounts = await Accounts.load(documents)
+    stack.push_async_callback(accounts.stop)
+    account, key = await _first_account(accounts, settings)
+    profile = folder.path / "credentials"
+    write_profile(profile, key, region=settings.region, endpoint_url=_endpoint(settings, listener))
+    logs = LogFiles(folder.folder("logs"))
+    stack.push_async_callback(logs.close)
+    recorder = CountingRecorder()
+
+    store = CodeStore(folder.folder("code"), FileBlobs(folder.folder("blobs")))
+    registry = Registry(documents)
+    plane = ControlPlane(
+        registry=registry,
+        store=store,
+        code_url=lambda context, digest: _code_url(accounts, context, digest),
+        account_concurrency=settings.account_concurrency,
+    )
+    await recover(plane)
+
+    from lambent.node.runtimes import Runtimes
+
+    runtimes = Runtimes(settings.runtimes)
+    base = folder.folder("root")
+    zygotes = Zygotes(runtimes, confine=confine, base=base, trees=store.trees)
+    stack.push_async_callback(zygotes.stop)
+    launcher = Launcher(
+        Placement(confine=confine, region=settings.region, trees=store.trees),
+        zygotes,
+        networks=None,
+        scratches=None,
+        limits=None,
+        layer_tree=layer_tree_name,
+        open_runtime_api=lambda listener, version: _not_yet(),
+        emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),
+    )
+    directory = Directory(documents, account_concurrency=settings.account_concurrency)
+    dispatcher = Dispatcher(
+        launcher=launcher,
+        sink=logs,
+        recorder=recorder,
+        admission_of=directory.admission,
+        keep_alive_s=settings.keep_alive_seconds,
+        max_environments=settings.max_environments,
+        init_limit_ms=settings.init_timeout_seconds * 1000,
+    )
+    stack.push_async_callback(dispatcher.stop)
+    directory.on_version = dispatcher.follow_version
+    await directory.start()
+    stack.push_async_callback(directory.stop)
+    events = AsyncInvoker(documents, dispatcher, directory.resolve)
+    await events.start()
+    stack.push_async_callback(events.stop)
+
+    service = Service(load_model("lambda"), operations(plane))
+    node = Node(
+        settings=settings,
+        account=account,
+        confine=confine,
+        directory=directory,
+        dispatcher=dispatcher,
+        recorder=recorder,
+        zygotes=zygotes,
+        runtimes=runtimes,
+        profile=profile,
+    )
+    node.app = Gateway(
+        authenticator=_authenticator(settings, accounts, account),
+        invoke=InvokeEdge(directory, dispatcher, events.accept),
+        api=service,
+        node_api=LambentApi(node, logs, lambda owner, digest: _read_code(registry, store, owner, digest)),
+        write_error=service.write_error,
+    )
+    return node
+
+
+def _not_yet() -> Any:
+    raise NotImplementedError
+
+
+async def _first_account(accounts: Accounts, settings: Settings) -> tuple[Account, AccessKey]:
+    existing = accounts.accounts()
+    if existing:
+        return existing[0], accounts.keys_of(existing[0].id)[0]
+    return await accounts.create_account("default", concurrency=settings.account_concurrency)
+
+
+def _authenticator(settings: Settings, accounts: Accounts, account: Account) -> Authenticator:
+    if settings.dev:
+        return OpenAuthenticator(account=account.id, region=settings.region)
+    return SignatureAuthenticator(accounts, region=settings.region)
+
+
+def _endpoint(settings: Settings, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    host = settings.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _code_url(accounts: Accounts, context: RequestContext, digest: str) -> str:
+    key = accounts.keys_of(context.account)[0]
+    return presign(
+        url=f"http://{context.host}/_lambent/code/{digest}",
+        access_key=key.access_key_id,
+        secret=key.secret,
+        region=context.region,
+        expires_s=_CODE_URL_S,
+    )
+
+
+async def _read_code(registry: Registry, store: CodeStore, account: str, digest: str) -> bytes:
+    versions = await registry.list(Version, account)
+    layers = await registry.list(LayerVersion, account)
+    if digest not in {item.value.digest for item in (*versions, *layers)}:
+        raise KeyError(digest)
+    return await store.read(digest)
+
+
+def _show_environment(environment: Environment, now: float) -> dict[str, Any]:
+    idle = environment.state is State.IDLE
+    return {
+        "id": environment.id,
+        "function": environment.version.name,
+        "version": environment.version.version,
+        "state": environment.state.value,
+        "pid": environment.pid,
+        "memory_mb": environment.peak_memory_mb(),
+        "invocations": environment.invocations,
+        "idle_s": round(now - environment.idle_since, 1) if idle else None,
+    }
+
+
+def version() -> str:
+    return importlib.metadata.version("lambent")

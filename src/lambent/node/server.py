@@ -1,0 +1,66 @@
+"""The HTTP server: uvicorn on a socket and signals of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from lambent.model.errors import OperatorError
+
+BACKLOG = 2048
+
+
+class HttpServer(uvicorn.Server):
+    """Signals belong to the node's lifecycle, which sets `should_exit` and `force_exit`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Raises OperatorError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        listener.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise OperatorError(
+                f"Port {port} of {host} is taken by another process; stop it or choose another: lambent up --port N"
+            ) from exc
+        raise OperatorError(
+            f"{host}:{port} cannot be listened on: {exc.strerror}; choose another --host or --port."
+        ) from exc
+    listener.setblocking(False)
+    return listener
+
+
+def make_server(app: Any, *, drain_timeout_s: float) -> HttpServer:
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
+        backlog=BACKLOG,
+    )
+    config.load()
+    return HttpServer(config)
+
+
+async def serve(server: HttpServer, listener: socket.socket) -> None:
+    """Until `should_exit`, then until open requests are answered or the drain time is over."""
+    await server.serve(sockets=[listener])
