@@ -83,7 +83,9 @@ class Verifier:
         if stated is not None and stated.decode("latin-1") != actual:
             raise _invalid("The value of x-amz-content-sha256 is not the SHA-256 of the request's body.")
         query = _canonical_query(request.query_string) if request.query_string else ""
-        return self._compare(request, headers, claim, stamp, query, actual, signature.strip())
+        return self._compare(
+            request, headers, claim, stamp=stamp, query=query, payload_hash=actual, signature=signature.strip()
+        )
 
     def _verify_query(self, request: HttpRequest, headers: dict[bytes, bytes]) -> Identity:
         pairs = _split_query(request.query_string)
@@ -102,7 +104,13 @@ class Verifier:
         query = _join_query([(name, value) for name, value in pairs if name != "X-Amz-Signature"])
         payload = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
         return self._compare(
-            request, headers, claim, given["X-Amz-Date"], query, payload, given.get("X-Amz-Signature", "")
+            request,
+            headers,
+            claim,
+            stamp=given["X-Amz-Date"],
+            query=query,
+            payload_hash=payload,
+            signature=given.get("X-Amz-Signature", ""),
         )
 
     def _compare(
@@ -110,6 +118,7 @@ class Verifier:
         request: HttpRequest,
         headers: dict[bytes, bytes],
         claim: _Claim,
+        *,
         stamp: str,
         query: str,
         payload_hash: str,
@@ -152,7 +161,8 @@ class Verifier:
             )
         if at > now + SKEW_S:
             raise _invalid(
-                f"Signature not yet current: {stamp} is still later than {_stamp(now + SKEW_S)} ({_stamp(now)} + 5 min.)"
+                f"Signature not yet current: {stamp} is still later than {_stamp(now + SKEW_S)} "
+                f"({_stamp(now)} + 5 min.)"
             )
 
     def _check_expiry(self, stamp: str, expires: str, day: str) -> None:

@@ -23,9 +23,11 @@ def validate(parameters: dict[str, Any], shape: Shape) -> None:
 
 
 def _check_structure(value: dict[str, Any], shape: Shape, path: str, problems: list[str]) -> None:
-    for name in shape.required:
-        if value.get(name) is None:
-            problems.append(_problem(None, _join(path, name), "Member must not be null"))
+    problems += [
+        _problem(None, _join(path, name), "Member must not be null")
+        for name in shape.required
+        if value.get(name) is None
+    ]
     for name, member in shape.members.items():
         inner = value.get(name)
         if inner is not None:

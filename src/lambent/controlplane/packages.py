@@ -54,8 +54,15 @@ class CodeStore:
         self._touched: set[str] = set()
         self._idle_since: dict[str, float] = {}
         self._collecting = asyncio.Lock()
-        for folder in (root, self._trees, self._making):
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # Closed to others; the trees below are open, because functions read them under foreign uids.
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._trees, self._making):
+            folder.mkdir(mode=0o755, exist_ok=True)
+
+    @property
+    def trees(self) -> Path:
+        """The folder of all trees."""
+        return self._trees
 
     def tree(self, name: str) -> Path:
         """Where the tree of a zip or of merged layers lies."""
@@ -105,6 +112,10 @@ class CodeStore:
                 async with self._lock(name):
                     await asyncio.to_thread(self._merge, name, [self.tree(digest) for digest in digests])
         return name
+
+    async def read(self, digest: str) -> bytes:
+        """The zip as it was uploaded. Raises KeyError."""
+        return await self._blobs.get(digest)
 
     async def unzipped_bytes(self, digest: str) -> int:
         """Raises KeyError."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import platform
+import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from lambent.awsapi.context import RequestContext
@@ -15,6 +19,10 @@ from lambent.controlplane.registry import Registry
 from lambent.controlplane.sweeper import Sweeper
 from lambent.model import limits
 from lambent.model.function import LayerVersion, Version
+from lambent.substrate.ports import Blobs, Documents
+
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
+"""This machine's, in the contract's words."""
 
 
 class FetchS3(Protocol):
@@ -67,7 +75,45 @@ class ControlPlane:
         await self.activation.wait_idle()
         await self.sweeper.stop()
 
+    async def owns_code(self, account: str, digest: str) -> bool:
+        """Whether a version or a layer of the account is made of this zip."""
+        versions = await self.registry.versions(account)
+        layers = await self.registry.layers(account)
+        return digest in {entry.value.digest for entry in versions} | {entry.value.digest for entry in layers}
+
     def timestamp(self) -> str:
         """Now, as the contract writes it: 2026-11-23T05:38:54.683+0000."""
         now = self.now().astimezone(UTC)
         return f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}+0000"
+
+
+def open_plane(
+    documents: Documents,
+    blobs: Blobs,
+    root: Path,
+    *,
+    code_url: CodeUrl,
+    fetch_s3: FetchS3 | None = None,
+    runtime_available: Callable[[str], str | None] = lambda _runtime: None,
+    tree_in_use: Callable[[str], bool] = lambda _name: False,
+    account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY,
+) -> ControlPlane:
+    """The control plane of a node: trees below `root`, the machine's clocks and architecture.
+
+    `tree_in_use` tells whether a living environment has the tree of that name mounted.
+    """
+    registry = Registry(documents)
+    code = CodeStore(root, blobs, clock=time.monotonic)
+    return ControlPlane(
+        registry=registry,
+        code=code,
+        activation=Activation(registry, code),
+        sweeper=Sweeper(registry, code, in_use=tree_in_use),
+        now=lambda: datetime.now(UTC),
+        new_id=lambda: str(uuid.uuid4()),
+        architecture=ARCHITECTURE,
+        code_url=code_url,
+        fetch_s3=fetch_s3,
+        runtime_available=runtime_available,
+        account_concurrency=account_concurrency,
+    )

@@ -60,7 +60,8 @@ async def _fetch(plane: ControlPlane, code: Params, *, field: str) -> bytes:
     if plane.fetch_s3 is None:
         raise invalid(
             f"{field}S3Bucket: no upstream S3 is configured, so Lambent cannot read s3://{bucket}/{key}. "
-            f"Send the package as {field}ZipFile, or name an S3 endpoint under [upstream.s3] in lambent.toml."
+            f"Send the package as {field}ZipFile, or name an upstream in lambent.toml: [upstream.s3] endpoint_url, "
+            "access_key_id, secret_access_key."
         )
     version: Any = code.get("S3ObjectVersion")
     return await plane.fetch_s3(bucket, key, version)

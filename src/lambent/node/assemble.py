@@ -21,10 +21,9 @@ from lambent.awsapi.context import RequestContext
 from lambent.awsapi.models import load_model
 from lambent.awsapi.service import Service
 from lambent.awsapi.sigv4 import presign
-from lambent.controlplane2.operations import operations, recover
-from lambent.controlplane2.packages import CodeStore, layer_tree_name
-from lambent.controlplane2.plane import ControlPlane
-from lambent.controlplane2.registry import Registry
+from lambent.controlplane.operations import operations
+from lambent.controlplane.packages import merged_name
+from lambent.controlplane.plane import ControlPlane, open_plane
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.gateway.app import Authenticator, Gateway
@@ -39,7 +38,6 @@ from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
 from lambent.model.errors import OperatorError
-from lambent.model.function import LayerVersion, Version
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
@@ -178,31 +176,30 @@ async def _build(
     stack.push_async_callback(logs.close)
     recorder = CountingRecorder()
 
-    store = CodeStore(folder.folder("code"), FileBlobs(folder.folder("blobs")))
-    registry = Registry(documents)
-    plane = ControlPlane(
-        registry=registry,
-        store=store,
-        code_url=lambda context, digest: _code_url(accounts, context, digest),
+    plane = open_plane(
+        documents,
+        FileBlobs(folder.folder("blobs")),
+        folder.folder("code"),
+        code_url=lambda context, record: _code_url(accounts, context, record.digest),
+        tree_in_use=lambda name: dispatcher.uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
     )
-    await recover(plane)
 
     from lambent.node.runtimes import Runtimes
 
     runtimes = Runtimes(settings.runtimes)
     base = folder.folder("root")
-    zygotes = Zygotes(runtimes, confine=confine, base=base, trees=store.trees)
+    zygotes = Zygotes(runtimes, confine=confine, base=base, trees=plane.code.trees)
     stack.push_async_callback(zygotes.stop)
     launcher = Launcher(
-        Placement(confine=confine, region=settings.region, trees=store.trees),
+        Placement(confine=confine, region=settings.region, trees=plane.code.trees),
         zygotes,
         networks=None,
         scratches=None,
         limits=None,
-        layer_tree=layer_tree_name,
+        layer_tree=merged_name,
         open_runtime_api=lambda listener, version: _not_yet(),
-        emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),
+        emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),  # noqa: PLW0108 - bound below
     )
     directory = Directory(documents, account_concurrency=settings.account_concurrency)
     dispatcher = Dispatcher(
@@ -215,6 +212,8 @@ async def _build(
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
+    await plane.start()
+    stack.push_async_callback(plane.stop)
     directory.on_version = dispatcher.follow_version
     await directory.start()
     stack.push_async_callback(directory.stop)
@@ -238,7 +237,7 @@ async def _build(
         authenticator=_authenticator(settings, accounts, account),
         invoke=InvokeEdge(directory, dispatcher, events.accept),
         api=service,
-        node_api=LambentApi(node, logs, lambda owner, digest: _read_code(registry, store, owner, digest)),
+        node_api=LambentApi(node, logs, lambda owner, digest: _read_code(plane, owner, digest)),
         write_error=service.write_error,
     )
     return node
@@ -280,12 +279,10 @@ def _code_url(accounts: Accounts, context: RequestContext, digest: str) -> str:
     )
 
 
-async def _read_code(registry: Registry, store: CodeStore, account: str, digest: str) -> bytes:
-    versions = await registry.list(Version, account)
-    layers = await registry.list(LayerVersion, account)
-    if digest not in {item.value.digest for item in (*versions, *layers)}:
+async def _read_code(plane: ControlPlane, account: str, digest: str) -> bytes:
+    if not await plane.owns_code(account, digest):
         raise KeyError(digest)
-    return await store.read(digest)
+    return await plane.code.read(digest)
 
 
 def _show_environment(environment: Environment, now: float) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def make_server(app: Any, *, drain_timeout_s: float) -> HttpServer:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
         backlog=BACKLOG,
     )

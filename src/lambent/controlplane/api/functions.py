@@ -1,4 +1,4 @@
-"""CreateFunction, GetFunction, ListFunctions, DeleteFunction and the two ways to read and change a configuration."""
+"""CreateFunction, GetFunction, ListFunctions, DeleteFunction, GetFunctionConfiguration, UpdateFunctionConfiguration."""
 
 from __future__ import annotations
 

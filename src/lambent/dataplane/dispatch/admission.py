@@ -41,16 +41,12 @@ class AccountAdmission:
     def __init__(self, limit: int = limits.DEFAULT_ACCOUNT_CONCURRENCY) -> None:
         self.limit = limit
         self._reserved: dict[str, int] = {}
-        self._running: collections.Counter[str] = collections.Counter()
+        self._running: dict[str, int] = {}
+        self.running = 0
+        """Invocations of all functions of the account."""
+        self._reserved_total = 0
         self._shared_running = 0
-        self._waiting: dict[str, collections.deque[asyncio.Future[None]]] = {}
-
-    @property
-    def running(self) -> int:
-        return sum(self._running.values())
-
-    def running_of(self, function: str) -> int:
-        return self._running[function]
+        self._waiting: dict[str, collections.deque[_Waiter]] = {}
 
     def set_limit(self, limit: int) -> None:
         self.limit = limit
@@ -66,7 +62,9 @@ class AccountAdmission:
         else:
             self._reserved[function] = reserved
         if was_shared != is_shared:
-            self._shared_running += self._running[function] if is_shared else -self._running[function]
+            running = self._running.get(function, 0)
+            self._shared_running += running if is_shared else -running
+        self._reserved_total = sum(self._reserved.values())
         self._admit_waiting(function)
         self._admit_waiting("")
 
@@ -113,13 +111,16 @@ class AccountAdmission:
     def _has_room(self, function: str) -> bool:
         reserved = self._reserved.get(function)
         if reserved is not None:
-            return self._running[function] < reserved
-        return self._shared_running < self.limit - sum(self._reserved.values())
+            return self._running.get(function, 0) < reserved
+        return self._shared_running < self.limit - self._reserved_total
 
     def _count(self, function: str, change: int) -> None:
-        self._running[function] += change
-        if not self._running[function]:
+        running = self._running.get(function, 0) + change
+        if running:
+            self._running[function] = running
+        else:
             del self._running[function]
+        self.running += change
         if function not in self._reserved:
             self._shared_running += change
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from lambent.dataplane.dispatch.admission import AccountAdmission
-from lambent.dataplane.dispatch.journal import Journal, Report
+from lambent.dataplane.dispatch.journal import Journal
 from lambent.dataplane.sandbox import failures
 from lambent.dataplane.sandbox.channel import InitFailed, Reply
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
@@ -27,6 +27,9 @@ from lambent.telemetry.function_logs import LogSink
 from lambent.telemetry.records import InvocationRecord, Recorder
 
 log = logging.getLogger(__name__)
+
+START_HELD_S = 0.1
+"""How long the START line of an invocation may wait for company."""
 
 PoolKey = tuple[str, str, str]
 """Version ARN, revision, network: environments are never shared across any of them."""
@@ -66,6 +69,9 @@ class Dispatcher:
         self._living: dict[str, Environment] = {}
         self._journals: dict[str, Journal] = {}
         self._revisions: dict[str, str] = {}
+        # Journals whose START is still held back.
+        self._started: dict[str, Journal] = {}
+        self._start_timer: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
@@ -109,6 +115,10 @@ class Dispatcher:
 
     def environments(self) -> list[Environment]:
         return list(self._living.values())
+
+    def uses_tree(self, name: str) -> bool:
+        """Whether a living environment has this tree of the code store mounted."""
+        return any(name in environment.trees for environment in self._living.values())
 
     async def drain(self) -> None:
         """Take no new work and wait until what runs has ended."""
@@ -237,7 +247,11 @@ class Dispatcher:
         version = target.version
         limit_ms = version.timeout_s * 1000
         environment.begin_log()
-        self._journals[environment.id].note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+        journal = self._journals[environment.id]
+        journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+        self._started[environment.id] = journal
+        if self._start_timer is None:
+            self._start_timer = asyncio.get_running_loop().call_later(START_HELD_S, self._write_starts)
         call = Call(
             invocation.request_id,
             invocation.payload,
@@ -307,33 +321,23 @@ class Dispatcher:
         max_memory_mb = min(environment.peak_memory_mb(), version.memory_mb)
         if reply.error_type and not status:
             status = "error"
-        tail = self._journal_of(environment).note_report(
-            Report(
-                duration_ms=elapsed_ms,
-                billed_ms=billed_ms,
-                memory_mb=version.memory_mb,
-                max_memory_mb=max_memory_mb,
-                init_ms=init_ms,
-                status=status,
-                error_type=report_type or reply.error_type,
-            )
+        record = InvocationRecord(
+            request_id=invocation.request_id,
+            account=version.account,
+            function=version.name,
+            version=version.version,
+            environment_id=environment.id,
+            cold=init_ms is not None,
+            init_ms=init_ms,
+            duration_ms=elapsed_ms,
+            billed_ms=billed_ms,
+            memory_mb=version.memory_mb,
+            max_memory_mb=max_memory_mb,
+            error_type=report_type or reply.error_type,
         )
-        self._recorder.record(
-            InvocationRecord(
-                request_id=invocation.request_id,
-                account=version.account,
-                function=version.name,
-                version=version.version,
-                environment_id=environment.id,
-                cold=init_ms is not None,
-                init_ms=init_ms,
-                duration_ms=elapsed_ms,
-                billed_ms=billed_ms,
-                memory_mb=version.memory_mb,
-                max_memory_mb=max_memory_mb,
-                error_type=reply.error_type,
-            )
-        )
+        tail = self._journals[environment.id].note_report(record, status)
+        self._started.pop(environment.id, None)
+        self._recorder.record(record)
         return Outcome(
             payload=reply.payload,
             function_error="Unhandled" if reply.error_type else "",
@@ -351,6 +355,12 @@ class Dispatcher:
         if journal is None:
             journal = self._journals[environment.id] = Journal(self._sink, environment)
         return journal
+
+    def _write_starts(self) -> None:
+        self._start_timer = None
+        started, self._started = self._started, {}
+        for journal in started.values():
+            journal.flush()
 
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""

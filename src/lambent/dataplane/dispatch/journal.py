@@ -5,7 +5,6 @@ Sources: developer guide, "Viewing logs for Lambda functions" and "Lambda Teleme
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from datetime import UTC, datetime
@@ -14,22 +13,9 @@ from typing import Any
 from lambent.dataplane.sandbox.environment import Environment
 from lambent.model import limits
 from lambent.telemetry.function_logs import LogEvent, LogSink, LogStream
+from lambent.telemetry.records import InvocationRecord
 
 _RANK = {"DEBUG": 0, "INFO": 1, "WARN": 2}
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Report:
-    """The measures of one invocation, as its REPORT line has them."""
-
-    duration_ms: float
-    billed_ms: int
-    memory_mb: int
-    max_memory_mb: int
-    init_ms: float | None = None
-    status: str = ""
-    """`timeout`, `error` or empty."""
-    error_type: str = ""
 
 
 class Journal:
@@ -48,18 +34,31 @@ class Journal:
         self._request_id = ""
         self._tail: list[bytes] | None = None
         self._tail_bytes = 0
+        self._held: list[LogEvent] = []
 
     def take_lines(self, lines: list[bytes]) -> None:
         """Lines that the function wrote."""
         now_ms = int(time.time() * 1000)
         request_id = self._request_id
-        self._sink.write(
-            self._stream,
-            [LogEvent(timestamp_ms=now_ms, request_id=request_id, message=line, kind="function") for line in lines],
-        )
+        events = self.release()
+        events += [
+            LogEvent(timestamp_ms=now_ms, request_id=request_id, message=line, kind="function") for line in lines
+        ]
+        self._sink.write(self._stream, events)
         if self._tail is not None:
             for line in lines:
                 self._keep(line)
+
+    def release(self) -> list[LogEvent]:
+        """Take what is held back."""
+        held, self._held = self._held, []
+        return held
+
+    def flush(self) -> None:
+        """Write what is held back: the start of an invocation that takes long enough to be looked at."""
+        held = self.release()
+        if held:
+            self._sink.write(self._stream, held)
 
     def note_init_start(self) -> None:
         if self._json:
@@ -79,30 +78,31 @@ class Journal:
         self._write(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}{error}")
 
     def note_start(self, request_id: str, *, wants_tail: bool) -> None:
+        """Held back for a moment: most invocations are over before anybody could read that they began."""
         self._request_id = request_id
         self._tail = [] if wants_tail else None
         self._tail_bytes = 0
         if self._json:
             self._write_json("platform.start", {"requestId": request_id, "version": self._version}, rank=1)
         else:
-            self._write(f"START RequestId: {request_id} Version: {self._version}")
+            self._write(f"START RequestId: {request_id} Version: {self._version}", hold=True)
 
     def note_line(self, text: str) -> None:
         """A line of the platform about the running invocation: a timeout, an exit."""
         self._write(text)
 
-    def note_report(self, report: Report) -> bytes:
-        """Close the invocation. Returns the tail of its log if it was asked for."""
+    def note_report(self, report: InvocationRecord, status: str) -> bytes:
+        """Close the invocation. `status` is `timeout`, `error` or empty. Returns its log's tail if it was asked for."""
         if self._json:
-            self._write_json_report(report)
+            self._write_json_report(report, status)
         else:
-            self._write_text_report(report)
+            self._write_text_report(report, status)
         tail = b"\n".join([*self._tail, b""])[-limits.LOG_TAIL_BYTES :] if self._tail is not None else b""
         self._request_id = ""
         self._tail = None
         return tail
 
-    def _write_text_report(self, report: Report) -> None:
+    def _write_text_report(self, report: InvocationRecord, status: str) -> None:
         request_id = self._request_id
         line = (
             f"REPORT RequestId: {request_id}\tDuration: {report.duration_ms:.2f} ms\t"
@@ -111,13 +111,13 @@ class Journal:
         )
         if report.init_ms is not None:
             line += f"Init Duration: {report.init_ms:.2f} ms\t"
-        if report.status:
-            line += f"Status: {report.status}"
-        if report.status == "error" and report.error_type:
+        if status:
+            line += f"Status: {status}"
+        if status == "error" and report.error_type:
             line += f"\tError Type: {report.error_type}"
         self._write(f"END RequestId: {request_id}", line)
 
-    def _write_json_report(self, report: Report) -> None:
+    def _write_json_report(self, report: InvocationRecord, status: str) -> None:
         metrics: dict[str, Any] = {
             "durationMs": round(report.duration_ms, 3),
             "billedDurationMs": report.billed_ms,
@@ -126,13 +126,13 @@ class Journal:
         }
         if report.init_ms is not None:
             metrics["initDurationMs"] = round(report.init_ms, 3)
-        status = report.status or "success"
-        done: dict[str, Any] = {"requestId": self._request_id, "status": status}
-        record: dict[str, Any] = {"requestId": self._request_id, "metrics": metrics, "status": status}
+        shown = status or "success"
+        done: dict[str, Any] = {"requestId": self._request_id, "status": shown}
+        record: dict[str, Any] = {"requestId": self._request_id, "metrics": metrics, "status": shown}
         if report.error_type:
             done["errorType"] = record["errorType"] = report.error_type
-        rank = 2 if report.status else 1
-        self._write_json("platform.runtimeDone", done, rank=2 if report.status else 0)
+        rank = 2 if status else 1
+        self._write_json("platform.runtimeDone", done, rank=2 if status else 0)
         self._write_json("platform.report", record, rank=rank)
 
     def _write_json(self, kind: str, record: dict[str, Any], *, rank: int) -> None:
@@ -141,13 +141,16 @@ class Journal:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._write(json.dumps({"time": now, "type": kind, "record": record}, separators=(",", ":")))
 
-    def _write(self, *texts: str) -> None:
+    def _write(self, *texts: str, hold: bool = False) -> None:
         now_ms = int(time.time() * 1000)
         request_id = self._request_id
-        self._sink.write(
-            self._stream,
-            [LogEvent(timestamp_ms=now_ms, request_id=request_id, message=text, kind="platform") for text in texts],
-        )
+        events = self._held
+        events += [
+            LogEvent(timestamp_ms=now_ms, request_id=request_id, message=text, kind="platform") for text in texts
+        ]
+        if not hold:
+            self._held = []
+            self._sink.write(self._stream, events)
         if self._tail is not None:
             for text in texts:
                 self._keep(text.encode())

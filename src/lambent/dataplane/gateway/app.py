@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.gateway.invoke import ROUTE, InvokeEdge
 from lambent.model import limits
 from lambent.model.errors import CallerError
+from lambent.model.identifiers import new_request_id
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 INVOKE_BODY_BYTES = limits.SYNC_PAYLOAD_BYTES + 1_048_576
 """Read no more than this of an invocation; a little over the limit, so that the error can say by how much."""
-_ALPHABET = "0123456789abcdef"
 
 
 class Authenticator(Protocol):
@@ -71,7 +70,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        request_id = _new_request_id()
+        request_id = new_request_id()
         try:
             raw_path: bytes = scope["raw_path"]
             matched = ROUTE.match(raw_path) if scope["method"] == "POST" else None
@@ -135,10 +134,3 @@ async def _write(response: HttpResponse, request_id: str, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
-
-
-def _new_request_id() -> str:
-    """A random UUID (version 4) at a third of the cost of uuid.uuid4."""
-    digits = os.urandom(16).hex()
-    variant = _ALPHABET[8 | int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

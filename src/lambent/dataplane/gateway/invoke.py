@@ -8,17 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import uuid
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from lambent.awsapi import arns
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.model import limits
 from lambent.model.errors import CallerError
+from lambent.model.identifiers import new_trace_id
 from lambent.model.invocation import Invocation, Invoker, Outcome, Target
 
 ROUTE = re.compile(rb"^/2015-03-31/functions/([^/]+)/invocations/?$")
@@ -61,8 +62,6 @@ class InvokeEdge:
     def _resolve(self, request: HttpRequest, reference: bytes, context: RequestContext) -> Target:
         name, qualifier = reference.decode("latin-1"), ""
         if b"%" in reference or b":" in reference or request.query_string:
-            from lambent.awsapi import arns
-
             given = parse_qs(request.query_string.decode("latin-1")).get("Qualifier", [""])[0]
             parsed = arns.parse_function(unquote(name), given or None, context=context)
             name, qualifier = parsed.name, parsed.qualifier or ""
@@ -75,15 +74,10 @@ def _read_invocation(request: HttpRequest, headers: dict[bytes, bytes], context:
     return Invocation(
         request_id=context.request_id,
         payload=request.body or b"{}",
-        trace_id=trace_id.decode("latin-1") if trace_id else _new_trace_id(),
+        trace_id=trace_id.decode("latin-1") if trace_id else new_trace_id(),
         client_context=_decode_client_context(encoded) if encoded else "",
         wants_log_tail=headers.get(b"x-amz-log-type") == b"Tail",
     )
-
-
-def _new_trace_id() -> str:
-    unique = uuid.uuid4().hex
-    return f"Root=1-{unique[:8]}-{unique[8:]};Sampled=0"
 
 
 def _decode_client_context(encoded: bytes) -> str:

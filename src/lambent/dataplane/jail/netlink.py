@@ -114,9 +114,7 @@ def add_local_route(source: str, *, destination: Optional[str] = None) -> None:
     """
     family, packed_source = _pack_address(source)
     packed = b"" if destination is None else _pack_address(destination)[1]
-    body = _RTMSG.pack(
-        family, len(packed) * 8, 0, 0, _RT_TABLE_LOCAL, _RTPROT_STATIC, _RT_SCOPE_HOST, RTN_LOCAL, 0
-    )
+    body = _RTMSG.pack(family, len(packed) * 8, 0, 0, _RT_TABLE_LOCAL, _RTPROT_STATIC, _RT_SCOPE_HOST, RTN_LOCAL, 0)
     if packed:
         body += attribute(_RTA_DST, packed)
     body += attribute(_RTA_OIF, struct.pack("=I", LOOPBACK_INDEX)) + attribute(_RTA_PREFSRC, packed_source)

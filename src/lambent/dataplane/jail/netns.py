@@ -26,7 +26,7 @@ RUNTIME_API_PORT, EGRESS_PORT, DNS_PORT = 9001, 15001, 53
 OWN_IPV4, OWN_IPV6 = "192.0.0.2", "fd6c:616d:6265::2"
 MAX_SOCKETS = 7
 _BACKLOG = 1024
-_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+_LOOPBACK: Dict[int, str] = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _SO_ORIGINAL_DST = 80
 _VERIFY_TARGET = ("198.51.100.7", 443)
 
@@ -132,9 +132,7 @@ STEPS: Dict[str, Tuple[Step, ...]] = {
 }
 
 
-def make_namespace(
-    kind: str, *, ipv6: Optional[bool] = None, fail_step: str = ""
-) -> Tuple[int, List[socket.socket]]:
+def make_namespace(kind: str, *, ipv6: Optional[bool] = None, fail_step: str = "") -> Tuple[int, List[socket.socket]]:
     """The descriptor of a new namespace and its sockets, non-blocking, in the order that the module names.
 
     `kind` is `none`, `outgoing` or, for probes, `verify`: as outgoing, and tried. `ipv6` None: if this machine has

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from lambent.dataplane.jail import netlink
 from lambent.dataplane.jail.netlink import attribute, nested
@@ -30,7 +30,7 @@ _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
-_NFPROTO = {socket.AF_INET: 2, socket.AF_INET6: 10}
+_NFPROTO: Dict[int, int] = {socket.AF_INET: 2, socket.AF_INET6: 10}
 _HOOK_LOCAL_OUT = 3
 _PRIORITY_DSTNAT = -100
 _NF_ACCEPT = 1

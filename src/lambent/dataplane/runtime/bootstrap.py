@@ -53,8 +53,8 @@ def _forget_host(spec: EnvironmentSpec) -> None:
     # Collected from here on; what came from the zygote stays frozen and shared.
     gc.enable()
     # Made anew: the zygote's own streams stood on other descriptors, and remember what those could do.
-    sys.stdout = sys.__stdout__ = _open_stream(1)
-    sys.stderr = sys.__stderr__ = _open_stream(2)
+    sys.stdout = _open_stream(1)
+    sys.stderr = _open_stream(2)
     version = "python{}.{}".format(*sys.version_info[:2])
     opt = ["/opt/python/lib/{}/site-packages".format(version), "/opt/python"]
     sys.path[:] = [spec.task_root, *opt, "/var/runtime", *sys.path]
@@ -152,8 +152,7 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:
-            # Closed or replaced by user code, whose affair it is.
+        except Exception:  # noqa: S112 - closed or replaced by user code, whose affair it is
             continue
 
 

@@ -11,6 +11,20 @@ from typing import Any, Dict, Optional
 from lambent.dataplane.wire.frames import Call
 
 
+SHOWN = (
+    "aws_request_id",
+    "log_group_name",
+    "log_stream_name",
+    "function_name",
+    "memory_limit_in_mb",
+    "function_version",
+    "invoked_function_arn",
+    "client_context",
+    "identity",
+    "tenant_id",
+)
+
+
 class CognitoIdentity:
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
 
@@ -66,9 +80,7 @@ class LambdaContext:
         sys.stdout.write(str(message))
 
     def __repr__(self) -> str:
-        names = ("aws_request_id", "log_group_name", "log_stream_name", "function_name", "memory_limit_in_mb")
-        names += ("function_version", "invoked_function_arn", "client_context", "identity", "tenant_id")
-        return "LambdaContext([{}])".format(",".join("{}={}".format(name, getattr(self, name)) for name in names))
+        return "LambdaContext([{}])".format(",".join("{}={}".format(name, getattr(self, name)) for name in SHOWN))
 
 
 def describe_function() -> None:

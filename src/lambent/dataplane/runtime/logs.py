@@ -50,7 +50,7 @@ def write_line(text: str) -> None:
     """One event to the log pipe itself: user code may have replaced or closed sys.stdout."""
     try:
         sys.stdout.flush()
-    except Exception:
+    except Exception:  # noqa: S110 - closed or replaced by user code, whose affair it is
         pass
     data = (text + "\n").encode("utf-8", "backslashreplace")
     try:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from lambent.dataplane.sandbox.channel import Channel, ChannelClosed, Reply
+from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.log_pipe import LogPipe
 from lambent.dataplane.sandbox.states import EnvironmentState, Event, State
 from lambent.dataplane.sandbox.zygote_link import Spawned
@@ -68,13 +69,17 @@ class Environment:
         environment_id: str,
         version: Version,
         stream: str,
+        trees: frozenset[str],
         spawned: Spawned,
         gauge: Gauge,
+        deadlines: Deadlines,
         release: Callable[[], None],
     ) -> None:
         self.id = environment_id
         self.version = version
         self.stream = stream
+        self.trees = trees
+        """Names of what is mounted from the code store."""
         self.init_ms: float | None = None
         self.idle_since = 0.0
         """Monotonic seconds; meaningful while idle."""
@@ -84,6 +89,8 @@ class Environment:
         self._loop = asyncio.get_running_loop()
         self._spawned = spawned
         self._gauge = gauge
+        self._deadlines = deadlines
+        self._on_time = self._time_out
         self._release = release
         self._state = EnvironmentState()
         self._channel: Channel | None = None
@@ -117,13 +124,13 @@ class Environment:
         """Wait for the end of init. Raises InitFailed from the runtime, Ended otherwise."""
         assert self._channel is not None
         began = time.perf_counter()
-        timer = self._loop.call_later(limit_ms / 1000, self._time_out)
+        self._deadlines.enter(self._on_time, limit_ms)
         try:
             measured = await self._channel.wait_ready()
         except ChannelClosed as exc:
             raise await self._how_it_ended(exc) from exc
         finally:
-            timer.cancel()
+            self._deadlines.leave(self._on_time)
         if self._state.current is not State.STARTING:
             raise await self._how_it_ended(ChannelClosed())
         self.init_ms = (time.perf_counter() - began) * 1000 if measured is None else measured
@@ -133,13 +140,13 @@ class Environment:
         """Deliver one invocation. Raises Ended; a reply after the limit is never accepted."""
         assert self._channel is not None
         self.invocations += 1
-        timer = self._loop.call_later(limit_ms / 1000, self._time_out)
+        self._deadlines.enter(self._on_time, limit_ms)
         try:
             return await self._channel.call(call)
         except ChannelClosed as exc:
             raise await self._how_it_ended(exc) from exc
         finally:
-            timer.cancel()
+            self._deadlines.leave(self._on_time)
 
     def begin_log(self) -> None:
         if self._log is not None:

@@ -77,6 +77,12 @@ class FrameChannel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
+        if not buffer and len(data) >= frames.HEAD.size:
+            # Nearly always: one whole frame in one piece, which needs no copy.
+            kind, length = frames.HEAD.unpack_from(data)
+            if length == len(data) - frames.HEAD.size and kind in _TO_NODE:
+                self._take(kind, data[frames.HEAD.size :])
+                return
         buffer += data
         while len(buffer) >= frames.HEAD.size:
             kind, length = frames.HEAD.unpack_from(buffer)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lambent.dataplane.sandbox.channel import Channel, InitFailed, Reply
+from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.environment import Environment, Gauge
 from lambent.dataplane.sandbox.frame_channel import FrameChannel, StepFailed
 from lambent.dataplane.sandbox.log_pipe import LogPipe
@@ -173,6 +174,7 @@ class Launcher:
         self._emit_log = emit_log
         self._fail_step = fail_step
         self._uids = UserIds()
+        self._deadlines = Deadlines()
 
     async def start(self, target: Target) -> Environment:
         """Raises CallerError for a runtime that is missing, PlatformError when it cannot be made."""
@@ -187,7 +189,14 @@ class Launcher:
             gauge, cgroup_fds = self._acquire_limits(version, environment_id, scratch_fd, owned)
             listener = self._open_listener(version, network, owned)
             stream = time.strftime(f"%Y/%m/%d/[{version.version}]{environment_id}", time.gmtime())
-            spec = self._specify(target, environment_id, uid, stream, listener, bool(cgroup_fds))
+            spec = self._specify(
+                target,
+                environment_id=environment_id,
+                uid=uid,
+                stream=stream,
+                listener=listener,
+                has_cgroup=bool(cgroup_fds),
+            )
             ours, theirs = socket.socketpair()
             log_read, log_write = os.pipe()
             fds = [("control", theirs.fileno()), ("log", log_write)]
@@ -211,8 +220,10 @@ class Launcher:
                 environment_id=environment_id,
                 version=version,
                 stream=stream,
+                trees=frozenset((spec.code, spec.layers)),
                 spawned=spawned,
                 gauge=gauge,
+                deadlines=self._deadlines,
                 release=owned.pop_all().close,
             )
         pipe = LogPipe(log_read, lambda lines: self._emit_log(environment, lines))
@@ -254,10 +265,7 @@ class Launcher:
     ) -> socket.socket | None:
         if version.runtime.startswith("python"):
             return None
-        if network is not None:
-            listener = network.take_runtime_api()
-        else:
-            listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server(("127.0.0.1", 0)) if network is None else network.take_runtime_api()
         owned.callback(listener.close)
         listener.setblocking(False)
         return listener
@@ -271,6 +279,7 @@ class Launcher:
     def _specify(
         self,
         target: Target,
+        *,
         environment_id: str,
         uid: int,
         stream: str,

@@ -115,8 +115,13 @@ class ScratchDisks:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # The thread goes on; its disk must not be lost.
-            work.add_done_callback(lambda done: done.exception() or done.result().release())
+            work.add_done_callback(_release_made)
             raise
+
+
+def _release_made(work: asyncio.Future[ScratchDisk]) -> None:
+    if work.exception() is None:
+        work.result().release()
 
 
 def make_disk(folder: Path, size_mb: int) -> ScratchDisk:

@@ -1,0 +1,301 @@
+"""A node's settings: defaults < `lambent.toml` < `LAMBENT_*` < flags. Read once, when the node starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+
+import msgspec
+
+from lambent.model import limits
+from lambent.model.errors import OperatorError
+
+FILE_NAME = "lambent.toml"
+_PREFIX = "LAMBENT_"
+_CLIENT_VARIABLES = frozenset({"ENDPOINT", "DEBUG", "CONFIG"})
+"""Of the command line, not of the node."""
+_LOOPBACK_NAMES = frozenset({"localhost", "::1"})
+
+
+def default_data_dir(environ: Mapping[str, str]) -> str:
+    """`/var/lib/lambent` for root, the user's own data folder otherwise: where state lies must not hang on the
+    folder that a node happens to be started in."""
+    if os.geteuid() == 0:
+        return "/var/lib/lambent"
+    home = environ.get("HOME") or str(Path.home())
+    return str(Path(environ.get("XDG_DATA_HOME") or f"{home}/.local/share") / "lambent")
+
+
+def _meta(says: str, **bounds: int) -> msgspec.Meta:
+    return msgspec.Meta(description=says, **bounds)
+
+
+_Text = Annotated[str, _meta("text", min_length=1)]
+_Flag = Annotated[bool, _meta("true or false")]
+_Positive = Annotated[int, _meta("a whole number of at least 1", ge=1)]
+_Seconds = Annotated[int, _meta("a whole number of seconds", ge=0)]
+_Url = Annotated[
+    str, msgspec.Meta(description="a URL that starts with http:// or https://", pattern=r"^https?://[^/\s]+")
+]
+_Texts = Annotated[list[str], _meta('a list of texts, ["...", "..."]')]
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """Where environments with outgoing network may connect to."""
+
+    allow_private: _Flag = False
+    allow_hosts: _Texts = []
+    """`ADDRESS[:PORT]` or `CIDR[:PORT]`, allowed whatever else says no."""
+    pool_size: _Positive = 4
+    """Network namespaces kept ready."""
+
+
+class Logs(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is kept of each function's log."""
+
+    max_file_bytes: _Positive = 16 * 1_048_576
+    files: _Positive = 4
+
+
+class S3(msgspec.Struct, frozen=True, kw_only=True):
+    """Where `Code.S3Bucket` is read from. All four or none."""
+
+    endpoint_url: _Url = ""
+    access_key_id: _Text = ""
+    secret_access_key: _Text = ""
+    region: _Text = "us-east-1"
+
+    def __repr__(self) -> str:
+        """Without the secret, so that no log or traceback can show it."""
+        return f"S3(endpoint_url={self.endpoint_url!r}, region={self.region!r})"
+
+
+class Upstream(msgspec.Struct, frozen=True, kw_only=True):
+    s3: S3 | None = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node is told. docs/cli.md, "Settings", says what each one means."""
+
+    data_dir: _Text
+    host: _Text = "127.0.0.1"
+    port: Annotated[int, _meta("a port from 0 (any free one) to 65535", ge=0, le=65_535)] = 8700
+    dev: _Flag = False
+    region: Annotated[
+        str, msgspec.Meta(description="a region name such as us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    ] = "us-east-1"
+    account_concurrency: _Positive = limits.DEFAULT_ACCOUNT_CONCURRENCY
+    keep_alive_seconds: _Seconds = 600
+    init_timeout_seconds: Annotated[int, _meta("seconds from 1 to 900", ge=1, le=900)] = limits.INIT_TIMEOUT_MS // 1000
+    drain_timeout_seconds: _Seconds = 30
+    max_environments: _Positive = 1_000
+    isolation: Annotated[
+        Literal["auto", "namespace", "process"], msgspec.Meta(description="auto, namespace or process")
+    ] = "auto"
+    cpu_quota: _Flag = True
+    scratch_disks: Annotated[
+        Literal["auto", "tmpfs"], msgspec.Meta(description="auto (disk images where the machine can) or tmpfs")
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], msgspec.Meta(description="debug, info, warning or error")
+    ] = "info"
+    network: Network = msgspec.field(default_factory=Network)
+    logs: Logs = msgspec.field(default_factory=Logs)
+    runtimes: Annotated[dict[str, str], _meta('a table of paths, "python3.12" = "/path/to/python3.12"')] = {}
+    upstream: Upstream = msgspec.field(default_factory=Upstream)
+
+
+class _Source(NamedTuple):
+    name: str
+    """As messages call it."""
+    values: Mapping[tuple[str, ...], Any]
+    spelled: Mapping[tuple[str, ...], str]
+    """How each key is written there."""
+    is_text: bool = False
+    """Every value is text and is read as what its setting wants."""
+
+
+def load_settings(
+    *,
+    flags: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """Settings from everywhere. `flags` by setting name, None for those not given; `config` must exist when given.
+
+    Raises OperatorError: a file that cannot be read, an unknown key, a value of the wrong type, `--dev` off loopback.
+    """
+    environ = os.environ if environ is None else environ
+    sources = [_read_environment(environ), _read_flags(flags or {})]
+    path = _find_file(config, environ, folder or Path.cwd())
+    if path is not None:
+        sources.insert(0, _read_file(path))
+    merged: dict[str, Any] = {"data_dir": default_data_dir(environ)}
+    for source in sources:
+        _merge(merged, source)
+    _absolute(merged, environ)
+    settings = msgspec.convert(merged, Settings)
+    _check(settings)
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    return host in _LOOPBACK_NAMES or (host.startswith("127.") and host.count(".") == 3)
+
+
+def setting_names() -> list[str]:
+    """Every setting by its dotted name, as docs/cli.md lists them."""
+    return [".".join(key) for key in _LEAVES]
+
+
+def _leaves(struct: type[msgspec.Struct], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, hint in get_type_hints(struct, include_extras=True).items():
+        inner = S3 if hint == S3 | None else hint
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            yield from _leaves(inner, (*prefix, name))
+        else:
+            yield (*prefix, name), hint
+
+
+_LEAVES: dict[tuple[str, ...], Any] = dict(_leaves(Settings))
+
+
+def _find_file(config: Path | None, environ: Mapping[str, str], folder: Path) -> Path | None:
+    if config is None and environ.get("LAMBENT_CONFIG"):
+        config = Path(environ["LAMBENT_CONFIG"])
+    if config is not None:
+        return config
+    found = folder / FILE_NAME
+    return found if found.exists() else None
+
+
+def _read_file(path: Path) -> _Source:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise OperatorError(
+            f"{path} cannot be read: {exc.strerror}; correct it or name another with --config."
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise OperatorError(f"{path} is not UTF-8 text; save it as UTF-8.") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise OperatorError(f"{path} is not valid TOML: {exc}; correct that line.") from exc
+    values: dict[tuple[str, ...], Any] = {}
+    for key, value in _flatten(table, str(path)):
+        values[key] = value
+    return _Source(str(path), values, {key: ".".join(key) for key in values})
+
+
+def _flatten(
+    table: Mapping[str, Any], path: str, prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in table.items():
+        key = (*prefix, name)
+        if key in _LEAVES:
+            yield key, value
+        elif not any(leaf[: len(key)] == key for leaf in _LEAVES):
+            raise OperatorError(f"{path}: there is no setting {'.'.join(key)}{_suggest(key)}")
+        elif isinstance(value, Mapping):
+            yield from _flatten(value, path, key)
+        else:
+            raise OperatorError(f"{path}: {'.'.join(key)} must be a table, not {_show(value)}: write [{'.'.join(key)}]")
+
+
+def _suggest(key: tuple[str, ...]) -> str:
+    siblings = {leaf[len(key) - 1] for leaf in _LEAVES if leaf[: len(key) - 1] == key[:-1] and len(leaf) >= len(key)}
+    close = difflib.get_close_matches(key[-1], siblings, n=1)
+    if close:
+        return f"; did you mean {'.'.join((*key[:-1], close[0]))}?"
+    elsewhere = [leaf for leaf in _LEAVES if leaf[-1] == key[-1]]
+    if elsewhere:
+        return f"; did you mean {'.'.join(elsewhere[0])}?"
+    return f"; remove it. There are: {', '.join(sorted(siblings))}."
+
+
+def _read_environment(environ: Mapping[str, str]) -> _Source:
+    by_variable = {"_".join(key).upper(): key for key in _LEAVES}
+    values: dict[tuple[str, ...], Any] = {}
+    spelled: dict[tuple[str, ...], str] = {}
+    for variable, text in environ.items():
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or name in _CLIENT_VARIABLES or not text:
+            continue
+        key = by_variable.get(name)
+        if key is not None:
+            values[key], spelled[key] = text, variable
+            continue
+        # What merely starts like ours may be another's (Kubernetes sets NAME_SERVICE_HOST); a slip of ours is not.
+        close = difflib.get_close_matches(name, by_variable, n=1, cutoff=0.8)
+        if close:
+            raise OperatorError(f"{variable}: there is no such setting; did you mean {_PREFIX}{close[0]}?")
+    return _Source("the environment", values, spelled, is_text=True)
+
+
+def _read_flags(flags: Mapping[str, Any]) -> _Source:
+    given = {(name,): value for name, value in flags.items() if value is not None}
+    spelled = {key: "--" + key[0].removesuffix("_seconds").replace("_", "-") for key in given}
+    return _Source("the command line", given, spelled)
+
+
+def _merge(merged: dict[str, Any], source: _Source) -> None:
+    for key, given in source.values.items():
+        value = _parse_text(key, given) if source.is_text else given
+        try:
+            valid = msgspec.convert(value, _LEAVES[key], strict=not source.is_text)
+        except msgspec.ValidationError:
+            spelled = source.spelled[key]
+            where = f"{source.name}: {spelled}" if source.name != "the command line" else spelled
+            shown = "***" if "secret" in key[-1] else _show(given)
+            raise OperatorError(f"{where} must be {_describe(_LEAVES[key])}, not {shown}.") from None
+        table = merged
+        for name in key[:-1]:
+            table = table.setdefault(name, {})
+        table[key[-1]] = valid
+
+
+def _parse_text(key: tuple[str, ...], text: str) -> Any:
+    """`a,b` for a list, `name=path,name=path` for a table."""
+    kind = _LEAVES[key].__origin__
+    if kind == list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if kind == dict[str, str]:
+        return dict(part.strip().partition("=")[::2] for part in text.split(",") if part.strip())
+    if kind is bool:
+        return {"on": "true", "yes": "true", "off": "false", "no": "false"}.get(text.lower(), text.lower())
+    return text
+
+
+def _describe(hint: Any) -> str:
+    description: str = hint.__metadata__[0].description
+    return description
+
+
+def _show(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _absolute(merged: dict[str, Any], environ: Mapping[str, str]) -> None:
+    text = str(merged["data_dir"])
+    if text == "~" or text.startswith("~/"):
+        text = (environ.get("HOME") or str(Path.home())) + text[1:]
+    merged["data_dir"] = str(Path(text).absolute())
+
+
+def _check(settings: Settings) -> None:
+    if settings.dev and not is_loopback(settings.host):
+        raise OperatorError(
+            f"--dev accepts any signature, so it must not listen on {settings.host}: "
+            "leave out --host (127.0.0.1), or leave out --dev."
+        )
+    s3 = settings.upstream.s3
+    if s3 is None:
+        return
+    for name in ("endpoint_url", "access_key_id", "secret_access_key"):
+        if not getattr(s3, name):
+            raise OperatorError(f"upstream.s3.{name} is missing; set it beside the others of [upstream.s3].")
