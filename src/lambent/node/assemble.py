@@ -29,23 +29,33 @@ from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.gateway.app import Authenticator, Gateway
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.jail import syscalls
+from lambent.dataplane.sandbox import scratch
 from lambent.dataplane.sandbox.environment import Environment
 from lambent.dataplane.sandbox.launcher import Launcher, Placement
+from lambent.dataplane.sandbox.network.egress_link import Egress
+from lambent.dataplane.sandbox.network.maker import NamespaceMaker
+from lambent.dataplane.sandbox.network.networks import EnvironmentNetworks
+from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
+from lambent.dataplane.sandbox.runtime_api import RuntimeApiChannel
+from lambent.dataplane.sandbox.scratch import ScratchDisks
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.events.async_invoke import AsyncInvoker
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
-from lambent.model.errors import OperatorError
+from lambent.model.errors import OperatorError, PlatformError
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
+from lambent.node.runtimes import Runtimes
 from lambent.node.server import bind, make_server, serve
 from lambent.node.tier import choose_confinement
+from lambent.node.upstream import UpstreamS3
 from lambent.substrate.blobs import FileBlobs
 from lambent.substrate.sqlite.documents import open_documents
 from lambent.telemetry.log_files import LogFiles
+from lambent.telemetry.log_segments import LogLimits
 from lambent.telemetry.logging import set_up_logging
 from lambent.telemetry.records import CountingRecorder
 
@@ -172,7 +182,11 @@ async def _build(
     account, key = await _first_account(accounts, settings)
     profile = folder.path / "credentials"
     write_profile(profile, key, region=settings.region, endpoint_url=_endpoint(settings, listener))
-    logs = LogFiles(folder.folder("logs"))
+    file_bytes, files = settings.logs.max_file_bytes, settings.logs.files
+    logs = LogFiles(
+        folder.folder("logs"),
+        limits=LogLimits(file_bytes=file_bytes, files=files, total_bytes=file_bytes * files),
+    )
     stack.push_async_callback(logs.close)
     recorder = CountingRecorder()
 
@@ -181,11 +195,10 @@ async def _build(
         FileBlobs(folder.folder("blobs")),
         folder.folder("code"),
         code_url=lambda context, record: _code_url(accounts, context, record.digest),
+        fetch_s3=UpstreamS3(settings.upstream.s3) if settings.upstream.s3 is not None else None,
         tree_in_use=lambda name: dispatcher.uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
     )
-
-    from lambent.node.runtimes import Runtimes
 
     runtimes = Runtimes(settings.runtimes)
     base = folder.folder("root")
@@ -194,11 +207,11 @@ async def _build(
     launcher = Launcher(
         Placement(confine=confine, region=settings.region, trees=plane.code.trees),
         zygotes,
-        networks=None,
-        scratches=None,
+        networks=await _open_networks(settings, confine, stack),
+        scratches=await _open_scratches(settings, confine, folder, stack),
         limits=None,
         layer_tree=merged_name,
-        open_runtime_api=lambda listener, version: _not_yet(),
+        open_runtime_api=RuntimeApiChannel,
         emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),  # noqa: PLW0108 - bound below
     )
     directory = Directory(documents, account_concurrency=settings.account_concurrency)
@@ -243,8 +256,56 @@ async def _build(
     return node
 
 
-def _not_yet() -> Any:
-    raise NotImplementedError
+async def _open_networks(
+    settings: Settings, confine: str, stack: contextlib.AsyncExitStack
+) -> EnvironmentNetworks | None:
+    """Namespaces made ahead and the process through which their connections leave; none in the process tier."""
+    if confine == "process":
+        return None
+    try:
+        allowed = tuple(AllowedHost.parse(text) for text in settings.network.allow_hosts)
+    except ValueError as exc:
+        raise OperatorError(f"network.allow_hosts: {exc}") from exc
+    egress = Egress(log_level=settings.log_level)
+    await egress.start()
+    stack.push_async_callback(egress.stop)
+    maker = NamespaceMaker() if confine == "root" else None
+    if maker is not None:
+        stack.push_async_callback(maker.stop)
+    networks = EnvironmentNetworks(
+        egress,
+        maker=maker,
+        policy=EgressPolicy(allow_private=settings.network.allow_private, allow_hosts=allowed),
+        spare={"outgoing": settings.network.pool_size, "none": 1},
+    )
+    stack.push_async_callback(networks.close)
+    try:
+        await networks.start()
+    except PlatformError as exc:
+        raise OperatorError(
+            f"Network namespaces cannot be made here: {exc}. `lambent doctor` says how to mend it."
+        ) from exc
+    return networks
+
+
+async def _open_scratches(
+    settings: Settings, confine: str, folder: DataFolder, stack: contextlib.AsyncExitStack
+) -> ScratchDisks | None:
+    """Disk images behind /tmp where this machine can make them; None leaves a tmpfs, counted as memory."""
+    if confine != "root" or settings.scratch_disks == "tmpfs":
+        return None
+    problem = scratch.probe()
+    if problem is None:
+        disks = ScratchDisks(folder.folder("scratch"))
+        try:
+            await disks.start()
+        except OSError as exc:
+            problem = str(exc)
+        else:
+            stack.push_async_callback(disks.close)
+            return disks
+    log.warning("/tmp is a tmpfs and counts as memory", extra={"action": "no_scratch_disks", "reason": problem})
+    return None
 
 
 async def _first_account(accounts: Accounts, settings: Settings) -> tuple[Account, AccessKey]:

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from lambent.model import limits
 from lambent.model.errors import OperatorError
 
 FILE_NAME = "lambent.toml"
+PYTHONS = tuple(f"python3.{minor}" for minor in range(9, 15))
+NODES = ("nodejs20.x", "nodejs22.x", "nodejs24.x")
+PROVIDED = ("provided.al2", "provided.al2023")
+RUNTIME_NAMES = (*PYTHONS, *NODES, *PROVIDED)
 _PREFIX = "LAMBENT_"
 _CLIENT_VARIABLES = frozenset({"ENDPOINT", "DEBUG", "CONFIG"})
 """Of the command line, not of the node."""
@@ -30,18 +35,20 @@ def default_data_dir(environ: Mapping[str, str]) -> str:
     return str(Path(environ.get("XDG_DATA_HOME") or f"{home}/.local/share") / "lambent")
 
 
-def _meta(says: str, **bounds: int) -> msgspec.Meta:
-    return msgspec.Meta(description=says, **bounds)
-
-
-_Text = Annotated[str, _meta("text", min_length=1)]
-_Flag = Annotated[bool, _meta("true or false")]
-_Positive = Annotated[int, _meta("a whole number of at least 1", ge=1)]
-_Seconds = Annotated[int, _meta("a whole number of seconds", ge=0)]
-_Url = Annotated[
-    str, msgspec.Meta(description="a URL that starts with http:// or https://", pattern=r"^https?://[^/\s]+")
-]
-_Texts = Annotated[list[str], _meta('a list of texts, ["...", "..."]')]
+# What a value must be stands in its description: messages and docs say it in the same words.
+_Text = Annotated[str, Meta(description="text", min_length=1)]
+_Flag = Annotated[bool, Meta(description="true or false")]
+_Positive = Annotated[int, Meta(description="a whole number of at least 1", ge=1)]
+_Seconds = Annotated[int, Meta(description="a whole number of seconds", ge=0)]
+_InitSeconds = Annotated[int, Meta(description="seconds from 1 to 900", ge=1, le=900)]
+_Port = Annotated[int, Meta(description="a port from 0 (any free one) to 65535", ge=0, le=65_535)]
+_Region = Annotated[str, Meta(description="a region name such as us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+_Url = Annotated[str, Meta(description="a URL that starts with http:// or https://", pattern=r"^https?://[^/\s]+")]
+_Texts = Annotated[list[str], Meta(description='a list of texts, ["...", "..."]')]
+_Paths = Annotated[dict[str, str], Meta(description='a table of paths, "python3.12" = "/path/to/python3.12"')]
+_Isolation = Annotated[Literal["auto", "namespace", "process"], Meta(description="auto, namespace or process")]
+_Scratch = Annotated[Literal["auto", "tmpfs"], Meta(description="auto (disk images where they can be had) or tmpfs")]
+_Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,29 +90,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: _Text
     host: _Text = "127.0.0.1"
-    port: Annotated[int, _meta("a port from 0 (any free one) to 65535", ge=0, le=65_535)] = 8700
+    port: _Port = 8700
     dev: _Flag = False
-    region: Annotated[
-        str, msgspec.Meta(description="a region name such as us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    ] = "us-east-1"
+    region: _Region = "us-east-1"
     account_concurrency: _Positive = limits.DEFAULT_ACCOUNT_CONCURRENCY
     keep_alive_seconds: _Seconds = 600
-    init_timeout_seconds: Annotated[int, _meta("seconds from 1 to 900", ge=1, le=900)] = limits.INIT_TIMEOUT_MS // 1000
+    init_timeout_seconds: _InitSeconds = limits.INIT_TIMEOUT_MS // 1000
     drain_timeout_seconds: _Seconds = 30
     max_environments: _Positive = 1_000
-    isolation: Annotated[
-        Literal["auto", "namespace", "process"], msgspec.Meta(description="auto, namespace or process")
-    ] = "auto"
+    isolation: _Isolation = "auto"
     cpu_quota: _Flag = True
-    scratch_disks: Annotated[
-        Literal["auto", "tmpfs"], msgspec.Meta(description="auto (disk images where the machine can) or tmpfs")
-    ] = "auto"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], msgspec.Meta(description="debug, info, warning or error")
-    ] = "info"
+    scratch_disks: _Scratch = "auto"
+    log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     logs: Logs = msgspec.field(default_factory=Logs)
-    runtimes: Annotated[dict[str, str], _meta('a table of paths, "python3.12" = "/path/to/python3.12"')] = {}
+    runtimes: _Paths = {}
     upstream: Upstream = msgspec.field(default_factory=Upstream)
 
 
@@ -185,9 +184,7 @@ def _read_file(path: Path) -> _Source:
         raise OperatorError(f"{path} is not UTF-8 text; save it as UTF-8.") from exc
     except tomllib.TOMLDecodeError as exc:
         raise OperatorError(f"{path} is not valid TOML: {exc}; correct that line.") from exc
-    values: dict[tuple[str, ...], Any] = {}
-    for key, value in _flatten(table, str(path)):
-        values[key] = value
+    values = dict(_flatten(table, str(path)))
     return _Source(str(path), values, {key: ".".join(key) for key in values})
 
 
@@ -237,7 +234,7 @@ def _read_environment(environ: Mapping[str, str]) -> _Source:
 
 
 def _read_flags(flags: Mapping[str, Any]) -> _Source:
-    given = {(name,): value for name, value in flags.items() if value is not None}
+    given: dict[tuple[str, ...], Any] = {(name,): value for name, value in flags.items() if value is not None}
     spelled = {key: "--" + key[0].removesuffix("_seconds").replace("_", "-") for key in given}
     return _Source("the command line", given, spelled)
 
@@ -293,6 +290,11 @@ def _check(settings: Settings) -> None:
             f"--dev accepts any signature, so it must not listen on {settings.host}: "
             "leave out --host (127.0.0.1), or leave out --dev."
         )
+    for runtime in settings.runtimes:
+        if runtime not in (*PYTHONS, *NODES):
+            close = difflib.get_close_matches(runtime, (*PYTHONS, *NODES), n=1)
+            fix = f"did you mean {close[0]}?" if close else f"there are {', '.join((*PYTHONS, *NODES))}."
+            raise OperatorError(f'runtimes: "{runtime}" has no interpreter to name; {fix}')
     s3 = settings.upstream.s3
     if s3 is None:
         return

@@ -21,11 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lambent.dataplane.sandbox.zygotes import Program
-
-PYTHONS = tuple(f"python3.{minor}" for minor in range(9, 15))
-NODES = ("nodejs20.x", "nodejs22.x", "nodejs24.x")
-PROVIDED = ("provided.al2", "provided.al2023")
-NAMES = (*PYTHONS, *NODES, *PROVIDED)
+from lambent.node.config import NODES, PROVIDED, PYTHONS, RUNTIME_NAMES
 
 _PROBE_TIMEOUT_S = 10
 _PROBES_AT_ONCE = 4
@@ -66,7 +62,7 @@ class Runtimes:
     def __init__(self, overrides: Mapping[str, str] | None = None, *, environ: Mapping[str, str] | None = None) -> None:
         self._overrides = dict(overrides or {})
         self._environ = os.environ if environ is None else environ
-        self._probed: dict[tuple[str, int], _Probed | None] = {}
+        self._probed: dict[tuple[str, int, bool], _Probed | None] = {}
         self._lock = threading.Lock()
         self._searches: dict[str, asyncio.Task[Interpreter | None]] = {}
 
@@ -85,7 +81,7 @@ class Runtimes:
             return self._find_override(runtime)
         candidates = list(dict.fromkeys(self._candidates(runtime)))
         with ThreadPoolExecutor(max_workers=_PROBES_AT_ONCE) as executor:
-            probed = list(executor.map(self._probe, candidates))
+            probed = list(executor.map(lambda path: self._probe(path, runtime), candidates))
         fitting = [found for found in probed if found is not None and found.family == runtime]
         if not fitting:
             return None
@@ -105,7 +101,7 @@ class Runtimes:
             major = runtime.removeprefix("nodejs").removesuffix(".x")
             how = f"Node {major} from nodejs.org, `nvm install {major}` or `fnm install {major}`"
         else:
-            return f"{runtime} is not a runtime that Lambent runs. There are: {', '.join(NAMES)}."
+            return f"{runtime} is not a runtime that Lambent runs. There are: {', '.join(RUNTIME_NAMES)}."
         return (
             f"{runtime} is not installed on this machine: {how}; or name one in lambent.toml and restart the node: "
             f'[runtimes] "{runtime}" = "/path/to/{_program_name(runtime)}"'
@@ -113,8 +109,8 @@ class Runtimes:
 
     async def describe(self) -> list[Mapping[str, Any]]:
         """Every runtime of the contract: name, available, executable, version, hint."""
-        found = await asyncio.gather(*(self._look(name) for name in NAMES))
-        return [self._show(name, interpreter) for name, interpreter in zip(NAMES, found, strict=True)]
+        found = await asyncio.gather(*(self._look(name) for name in RUNTIME_NAMES))
+        return [self._show(name, interpreter) for name, interpreter in zip(RUNTIME_NAMES, found, strict=True)]
 
     async def _look(self, name: str) -> Interpreter | None:
         return None if name in PROVIDED else await self.find(name)
@@ -130,10 +126,10 @@ class Runtimes:
         }
 
     def _find_override(self, runtime: str) -> Interpreter | None:
-        probed = self._probe(Path(self._overrides[runtime]).expanduser())
+        probed = self._probe(Path(self._overrides[runtime]).expanduser(), runtime)
         if probed is None:
             return None
-        # Node's major release is the operator's choice; a Python of another version cannot load what was built for this.
+        # Which Node serves is the operator's choice; a Python of another version cannot load what was built for this.
         if probed.family != runtime and not (runtime in NODES and probed.family.startswith("nodejs")):
             return None
         return _as_interpreter(runtime, probed)
@@ -142,19 +138,20 @@ class Runtimes:
         path = Path(self._overrides[runtime]).expanduser()
         if not path.exists():
             return "does not exist"
-        probed = self._probe(path)
+        probed = self._probe(path, runtime)
         return "does not run" if probed is None else f"is {probed.family} ({probed.version})"
 
-    def _probe(self, path: Path) -> _Probed | None:
+    def _probe(self, path: Path, runtime: str) -> _Probed | None:
+        is_node = runtime in NODES
         real = Path(os.path.realpath(path))
         try:
-            key = (str(real), real.stat().st_mtime_ns)
+            key = (str(real), real.stat().st_mtime_ns, is_node)
         except OSError:
             return None
         with self._lock:
             if key in self._probed:
                 return self._probed[key]
-        probed = _probe_node(real) if "node" in path.name else _probe_python(real)
+        probed = _probe_node(real) if is_node else _probe_python(real)
         with self._lock:
             self._probed[key] = probed
         return probed

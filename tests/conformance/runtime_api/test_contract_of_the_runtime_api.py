@@ -165,9 +165,7 @@ async def test_an_error_report_is_the_answer_and_its_type_is_filtered(
     assert await task == Reply(b'{"errorMessage":"m"}', kept)
 
 
-async def test_a_failed_init_is_reported_once_and_nothing_follows(
-    channel: RuntimeApiChannel, connect: Connect
-) -> None:
+async def test_a_failed_init_is_reported_once_and_nothing_follows(channel: RuntimeApiChannel, connect: Connect) -> None:
     client = await connect()
     path = f"{API}/init/error"
     fields = {"Lambda_Runtime_Function_Error_Type": "Runtime.ImportModuleError"}
@@ -212,9 +210,7 @@ async def test_an_answer_for_another_request_id_is_refused(
     await task
 
 
-@pytest.mark.parametrize(
-    ("last", "target"), [("response", "InvocationResponse"), ("error", "InvocationErrorResponse")]
-)
+@pytest.mark.parametrize(("last", "target"), [("response", "InvocationResponse"), ("error", "InvocationErrorResponse")])
 async def test_an_answer_before_the_event_was_asked_for_is_refused(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call], last: str, target: str
 ) -> None:

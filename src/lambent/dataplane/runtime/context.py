@@ -10,7 +10,6 @@ from typing import Any, Dict, Optional
 
 from lambent.dataplane.wire.frames import Call
 
-
 SHOWN = (
     "aws_request_id",
     "log_group_name",

@@ -20,6 +20,8 @@ from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.environment import Environment, Gauge
 from lambent.dataplane.sandbox.frame_channel import FrameChannel, StepFailed
 from lambent.dataplane.sandbox.log_pipe import LogPipe
+from lambent.dataplane.sandbox.network.pool import NamespaceSource
+from lambent.dataplane.sandbox.zygote_link import ZygoteLink
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.dataplane.wire.frames import Call
 from lambent.dataplane.wire.spec import EnvironmentSpec
@@ -63,7 +65,9 @@ class LimitsLease(Lease, Protocol):
 
 
 class Networks(Protocol):
-    async def acquire(self, kind: str, *, environment_id: str) -> NetworkLease: ...
+    async def acquire(self, kind: str, *, environment_id: str, source: NamespaceSource | None = None) -> NetworkLease:
+        """`source`: the zygote whose user namespace must own it; None where one maker serves all."""
+        ...
 
 
 class Scratches(Protocol):
@@ -71,7 +75,7 @@ class Scratches(Protocol):
 
 
 class Limits(Protocol):
-    def create(self, name: str, *, memory_mb: int, tmpfs_mb: int) -> LimitsLease: ...
+    def create(self, name: str, *, memory_mb: int) -> LimitsLease: ...
 
 
 class UserIds:
@@ -160,7 +164,7 @@ class Launcher:
         scratches: Scratches | None,
         limits: Limits | None,
         layer_tree: Callable[[Sequence[str]], str],
-        open_runtime_api: Callable[[socket.socket, Version], Channel],
+        open_runtime_api: Callable[[socket.socket], Channel],
         emit_log: Callable[[Environment, list[bytes]], None],
         fail_step: str = "",
     ) -> None:
@@ -184,10 +188,10 @@ class Launcher:
         with contextlib.ExitStack() as owned:
             uid = self._uids.take()
             owned.callback(self._uids.give_back, uid)
-            network = await self._acquire_network(target, environment_id, owned)
+            network = await self._acquire_network(target, environment_id, zygote, owned)
             scratch_fd = await self._acquire_scratch(version, owned)
-            gauge, cgroup_fds = self._acquire_limits(version, environment_id, scratch_fd, owned)
-            listener = self._open_listener(version, network, owned)
+            gauge, cgroup_fds = self._acquire_limits(version, environment_id, owned)
+            listener = self._open_listener(version, network)
             stream = time.strftime(f"%Y/%m/%d/[{version.version}]{environment_id}", time.gmtime())
             spec = self._specify(
                 target,
@@ -210,6 +214,8 @@ class Launcher:
             except BaseException:
                 ours.close()
                 os.close(log_read)
+                if listener is not None:
+                    listener.close()
                 raise
             finally:
                 theirs.close()
@@ -229,16 +235,17 @@ class Launcher:
         pipe = LogPipe(log_read, lambda lines: self._emit_log(environment, lines))
         if isinstance(gauge, _ProcessGauge):
             spawned.pidfd.add_done_callback(lambda _: setattr(gauge, "pid", spawned.pid))
-        channel = await self._open_channel(ours, listener, version)
+        channel = await self._open_channel(ours, listener)
         environment.attach(channel, pipe)
         return environment
 
     async def _acquire_network(
-        self, target: Target, environment_id: str, owned: contextlib.ExitStack
+        self, target: Target, environment_id: str, zygote: ZygoteLink, owned: contextlib.ExitStack
     ) -> NetworkLease | None:
         if self._networks is None:
             return None
-        network = await self._networks.acquire(target.network, environment_id=environment_id)
+        source = zygote if self._placement.confine == "user" else None
+        network = await self._networks.acquire(target.network, environment_id=environment_id, source=source)
         owned.callback(network.release)
         return network
 
@@ -250,31 +257,27 @@ class Launcher:
         return scratch.fd
 
     def _acquire_limits(
-        self, version: Version, environment_id: str, scratch_fd: int, owned: contextlib.ExitStack
+        self, version: Version, environment_id: str, owned: contextlib.ExitStack
     ) -> tuple[Gauge, Sequence[int]]:
         if self._limits is None:
             return _ProcessGauge(), ()
-        # A tmpfs is charged to the group that fills it, so what /tmp may hold comes on top.
-        tmpfs_mb = version.ephemeral_mb if scratch_fd < 0 else 0
-        limits = self._limits.create(environment_id, memory_mb=version.memory_mb, tmpfs_mb=tmpfs_mb)
+        limits = self._limits.create(environment_id, memory_mb=version.memory_mb)
         owned.callback(limits.release)
         return _LimitsGauge(limits, self._zygotes.shared_mb(version.runtime)), limits.procs_fds()
 
-    def _open_listener(
-        self, version: Version, network: NetworkLease | None, owned: contextlib.ExitStack
-    ) -> socket.socket | None:
+    def _open_listener(self, version: Version, network: NetworkLease | None) -> socket.socket | None:
+        """Becomes the channel's."""
         if version.runtime.startswith("python"):
             return None
         listener = socket.create_server(("127.0.0.1", 0)) if network is None else network.take_runtime_api()
-        owned.callback(listener.close)
         listener.setblocking(False)
         return listener
 
-    async def _open_channel(self, ours: socket.socket, listener: socket.socket | None, version: Version) -> Channel:
+    async def _open_channel(self, ours: socket.socket, listener: socket.socket | None) -> Channel:
         frames = await FrameChannel.open(ours)
         if listener is None:
             return frames
-        return LaunchedChannel(frames, self._open_runtime_api(listener, version))
+        return LaunchedChannel(frames, self._open_runtime_api(listener))
 
     def _specify(
         self,
