@@ -74,10 +74,16 @@ def compose(method: str, path: str, body: bytes | None = None, **fields: str) ->
     return "\r\n".join((*lines, "", "")).encode("latin-1") + (body or b"")
 
 
-def make_call(request_id: str = "id-1", event: bytes = b'{"a":1}', **changes: str) -> Call:
+def make_call(
+    request_id: str = "id-1",
+    event: bytes = b'{"a":1}',
+    *,
+    trace_id: str = "",
+    client_context: str = "",
+    cognito_identity: str = "",
+) -> Call:
     arn = "arn:aws:lambda:us-east-1:000000000000:function:fn"
-    call = Call(request_id, event, 1_795_421_537_600, arn, "", "", "")
-    return call._replace(**changes)
+    return Call(request_id, event, 1_795_421_537_600, arn, trace_id, client_context, cognito_identity)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -121,8 +127,3 @@ async def connect(
 @pytest.fixture
 def call() -> Callable[..., Call]:
     return make_call
-
-
-@pytest.fixture
-def request_bytes() -> Callable[..., bytes]:
-    return compose

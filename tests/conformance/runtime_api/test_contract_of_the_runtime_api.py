@@ -237,7 +237,7 @@ async def test_a_second_answer_is_refused_with_403_until_the_runtime_asks_again_
     assert (await task).payload == b"first"
     poller = await connect()
     ready = asyncio.create_task(poller.next())
-    while (late := await client.respond("id-1", b"third")).status == 403:
+    while (late := await client.respond("id-1", b"third")).status == 403:  # noqa: ASYNC110 - it is the peer's state
         await asyncio.sleep(0)
     assert (late.status, late.body) == (400, INVALID_ID)
     ready.cancel()
@@ -288,7 +288,7 @@ async def test_while_a_response_is_on_its_way_nothing_else_may_happen(
     ],
 )
 async def test_unknown_paths_versions_and_methods_are_named_as_such(
-    channel: RuntimeApiChannel, connect: Connect, method: str, path: str, status: int, allow: str | None
+    channel: RuntimeApiChannel, connect: Connect, *, method: str, path: str, status: int, allow: str | None
 ) -> None:
     client = await connect()
     answer = await client.ask(method, path, b"{}")
