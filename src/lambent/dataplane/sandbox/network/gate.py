@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -153,7 +154,7 @@ class Gate:
             self._traffic.failed += 1
             reset(client)
             return
-        except asyncio.CancelledError:
+        except BaseException:
             reset(client)
             raise
         self._traffic.connections += 1
@@ -196,7 +197,7 @@ class Gate:
         try:
             upstream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._loop.sock_connect(upstream, address)
+                await connect(upstream, address)
         except BaseException:
             upstream.close()
             raise
@@ -219,6 +220,25 @@ class Gate:
                 },
             )
         raise Denied
+
+
+async def connect(connection: socket.socket, address: tuple[Any, ...]) -> None:
+    """Connect a non-blocking socket. Raises OSError.
+
+    `loop.sock_connect` would look up even a numeric address, with modules that cannot be read any more as nobody.
+    """
+    number = connection.connect_ex(address)
+    if number == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        settled = asyncio.Event()
+        loop.add_writer(connection.fileno(), settled.set)
+        try:
+            await settled.wait()
+        finally:
+            loop.remove_writer(connection.fileno())
+        number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def original_target(client: socket.socket) -> tuple[Address, int]:

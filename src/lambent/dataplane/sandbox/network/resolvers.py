@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import ipaddress
 import socket
 import struct
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lambent.dataplane.sandbox.network.budget import Budget
-
-log = logging.getLogger(__name__)
 
 DNS_PORT = 53
 MAX_RESOLVERS = 3
@@ -43,18 +41,28 @@ def read_resolvers(path: Path = Path("/etc/resolv.conf")) -> list[Resolver]:
     with contextlib.suppress(OSError):
         for line in path.read_text(errors="replace").splitlines():
             words = line.split()
-            if len(words) >= 2 and words[0] == "nameserver":
+            if len(words) >= 2 and words[0] == "nameserver" and _is_address(words[1]):
                 found.append(Resolver(words[1]))
     return found[:MAX_RESOLVERS] or [Resolver("127.0.0.1")]
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def open_connection_socket(resolver: Resolver, kind: socket.SocketKind) -> tuple[socket.socket, tuple[Any, ...]]:
     """A non-blocking socket and the address to connect it to, its zone (fe80::1%eth0) resolved. Raises OSError."""
-    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    info = socket.getaddrinfo(resolver.host, resolver.port, resolver.family, kind, flags=flags)
+    address: tuple[Any, ...] = (resolver.host, resolver.port)
+    host, _, zone = resolver.host.partition("%")
+    if zone:
+        address = (host, resolver.port, 0, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
     connection = socket.socket(resolver.family, kind)
     connection.setblocking(False)
-    return connection, info[0][4]
+    return connection, address
 
 
 def refuse(query: bytes) -> bytes:

@@ -1,0 +1,75 @@
+"""From an exception to one line on stderr and an exit code. docs/cli.md, "Exit codes", lists the same."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+import click
+
+from lambent.client.errors import ApiError, BadConnection, NotReady, Unreachable
+from lambent.model.errors import OperatorError
+
+FAILED, USAGE, NOT_FOUND, NOT_ALLOWED, FUNCTION_FAILED, UNREACHABLE = 1, 2, 3, 4, 5, 6
+_REFUSED_CALLERS = (401, 403)
+
+
+class Failure(Exception):
+    """A command cannot go on. The message says what to do; `code` is the exit code."""
+
+    def __init__(self, message: str, *, code: int = FAILED, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+def report(exc: Exception) -> int:
+    if os.environ.get("LAMBENT_DEBUG") == "1":
+        traceback.print_exception(exc)
+    if isinstance(exc, click.ClickException):
+        exc.show()
+        return exc.exit_code
+    message, hint, code = _read(exc)
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+    return code
+
+
+def _read(exc: Exception) -> tuple[str, str, int]:
+    """Message, hint, exit code."""
+    if isinstance(exc, Failure):
+        return str(exc), exc.hint, exc.code
+    if isinstance(exc, ApiError):
+        return _read_api_error(exc)
+    if isinstance(exc, Unreachable):
+        hint = "Start a node with `lambent up`, or name another with --endpoint URL or LAMBENT_ENDPOINT."
+        return str(exc), hint, UNREACHABLE
+    if isinstance(exc, BadConnection):
+        return str(exc), "", USAGE
+    if isinstance(exc, (OperatorError, NotReady)):
+        return str(exc), "", FAILED
+    where = traceback.extract_tb(exc.__traceback__)[-1:]
+    place = f" ({os.path.basename(where[0].filename)}:{where[0].lineno})" if where else ""
+    return (
+        f"{type(exc).__name__}: {exc}{place}",
+        "This is a fault of lambent's. LAMBENT_DEBUG=1 shows where; please report it with that.",
+        FAILED,
+    )
+
+
+def _read_api_error(exc: ApiError) -> tuple[str, str, int]:
+    message = f"{exc.message} ({exc.code}{f', request {exc.request_id}' if exc.request_id else ''})"
+    if exc.status in _REFUSED_CALLERS or "Signature" in exc.code or "AuthenticationToken" in exc.code:
+        return message, _hint_credentials(exc), NOT_ALLOWED
+    if exc.status == 404:
+        return message, "`lambent ls` lists the functions." if "unction" in message else "", NOT_FOUND
+    return message, "", FAILED
+
+
+def _hint_credentials(exc: ApiError) -> str:
+    if "Missing" in exc.code:
+        return "No access key was found: run as the user who runs the node, or set the variables of `lambent env`."
+    return "The access key is not this node's: unset AWS_ACCESS_KEY_ID, or set the variables of `lambent env`."
+
+

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from datetime import UTC, datetime
+
+import click
+
+from lambent.cli.failures import UNREACHABLE, USAGE, Failure
+from lambent.cli.output import is_terminal, note, paint, say
+from lambent.cli.session import complete_function, json_option, with_client
+from lambent.client.client import Client
+from lambent.client.shapes import LogLine
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_AGE = re.compile(r"(\d+)\s*([smhdw])")
+
+
+@click.command("logs")
+@click.argument("name", shell_complete=complete_function)
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
+@click.option("--since", metavar="AGE|TIME", help="Only lines since then: 30s, 10m, 2h, 7d, 2026-11-23T08:00.")
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(1, 10_000), default=200, help="How many lines. [200]")
+@json_option
+@with_client
+def command(client: Client, name: str, follow: bool, since: str | None, limit: int, as_json: bool) -> int:
+    """Show a function's log.
+
+    With --json one JSON document a line.
+    """
+    since_ms = parse_since(since, now=time.time()) if since else 0
+    if follow:
+        client.get_function(name)
+    shown = 0
+    for line in client.logs(name, since_ms=since_ms, limit=limit, follow=follow):
+        shown += 1
+        say(json.dumps(line, ensure_ascii=False) if as_json else _show(line))
+        sys.stdout.flush()
+    if follow:
+        raise Failure("The node ended the log stream; it is stopping.", code=UNREACHABLE)
+    if not shown:
+        # A function without lines is told from one that does not exist.
+        client.get_function(name)
+        note(f"{name} has written nothing" + (f" since {since}." if since else " yet."))
+    return 0
+
+
+def parse_since(text: str, *, now: float) -> int:
+    """Milliseconds since 1970 of an age or a time; a time without zone is this machine's. Raises Failure."""
+    matched = _AGE.fullmatch(text.strip())
+    if matched:
+        return int((now - int(matched[1]) * _UNITS_S[matched[2]]) * 1000)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise Failure(
+            f"--since {text} is neither an age (30s, 10m, 2h, 7d) nor a time (2026-11-23T08:00).", code=USAGE
+        ) from None
+
+
+def _show(line: LogLine) -> str:
+    at = datetime.fromtimestamp(line["timestamp_ms"] / 1000, UTC)
+    message = line["message"].rstrip("\n")
+    if not is_terminal(sys.stdout):
+        return f"{at.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}  {message}"
+    stamp = paint(at.astimezone().strftime("%H:%M:%S.%f")[:-3], stream=sys.stdout, dim=True)
+    # The platform's lines stand back behind the function's own.
+    text = message.replace("\t", "  ")
+    return f"{stamp}  {paint(text, stream=sys.stdout, dim=True) if line['kind'] == 'platform' else text}"
