@@ -71,5 +71,3 @@ def _hint_credentials(exc: ApiError) -> str:
     if "Missing" in exc.code:
         return "No access key was found: run as the user who runs the node, or set the variables of `lambent env`."
     return "The access key is not this node's: unset AWS_ACCESS_KEY_ID, or set the variables of `lambent env`."
-
-

@@ -80,7 +80,14 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 the function failed, "
     "6 no node answers. LAMBENT_DEBUG=1 shows tracebacks.",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version and exit.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
 @click.pass_context
 def root(ctx: click.Context) -> None:
     """Your own serverless platform, in AWS Lambda's words.

@@ -62,9 +62,7 @@ def _write_rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], rig
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
         # The first column names things: it is never cut.
-        table.add_column(
-            column, justify="right" if column in right else "left", no_wrap=index == 0, overflow="fold"
-        )
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=_style_of(cell)) for cell in row))
     Console(no_color=not may_colour(sys.stdout), highlight=False).print(table)
@@ -122,7 +120,7 @@ class Step:
         if self._live:
             line = f"  {self._doing}… {detail}"
             width = shutil.get_terminal_size().columns
-            click.echo(f"\r\x1b[2K{line[:width - 1]}", nl=False, err=True)
+            click.echo(f"\r\x1b[2K{line[: width - 1]}", nl=False, err=True)
 
     def done(self, text: str, *, timed: bool = False) -> None:
         took = time.monotonic() - self._started_at

@@ -29,9 +29,7 @@ def with_client(function: Command) -> Command:
     """Give the command a `Client` as its first argument, and the options that choose the node."""
 
     @functools.wraps(function)
-    def wrapped(
-        *args: Any, endpoint: str | None, region: str | None, data_dir: str | None, **options: Any
-    ) -> Any:
+    def wrapped(*args: Any, endpoint: str | None, region: str | None, data_dir: str | None, **options: Any) -> Any:
         connection = find_connection(endpoint=endpoint, region=region, data_dir=data_dir)
         return function(Client(connection), *args, **options)
 

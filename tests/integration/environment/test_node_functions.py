@@ -15,7 +15,9 @@ def node_runtime() -> str:
     if executable is None:
         assert not is_ci(), "node is needed: apt-get install nodejs"
         pytest.skip("node is not installed")
-    major = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True).stdout[1:].split(".")[0]
+    major = (
+        subprocess.run([executable, "--version"], capture_output=True, text=True, check=True).stdout[1:].split(".")[0]
+    )
     if major not in ("20", "22", "24"):
         pytest.skip(f"node {major} runs none of the contract's runtimes")
     return f"nodejs{major}.x"
@@ -71,8 +73,11 @@ def test_the_context_and_the_log_are_the_contracts(deploy: Deploy) -> None:
         ("require('nothing-here');", "Runtime.ImportModuleError", "Cannot find module 'nothing-here'"),
         ("exports.handler = (", "Runtime.UserCodeSyntaxError", "SyntaxError"),
         ("throw new RangeError('early');", "RangeError", "early"),
-        ("exports.handler = async () => { Promise.reject(new Error('lost')); await new Promise(() => {}); };",
-         "Runtime.UnhandledPromiseRejection", "lost"),
+        (
+            "exports.handler = async () => { Promise.reject(new Error('lost')); await new Promise(() => {}); };",
+            "Runtime.UnhandledPromiseRejection",
+            "lost",
+        ),
         ("exports.handler = async () => { process.exit(3); };", "Runtime.ExitError", "exit status 3"),
     ],
 )

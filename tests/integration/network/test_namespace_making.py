@@ -49,7 +49,7 @@ fd, sockets = netns.make_namespace('outgoing')
 pid = os.fork()
 if pid == 0:
     sc.setns(fd, sc.CLONE_NEWNET)
-    client = socket.create_connection(('198.51.100.7', 443), 5); client.sendall(b'from inside'); client.recv(1)
+    client = socket.socket(); client.connect(('198.51.100.7', 443)); client.sendall(b'from inside'); client.recv(1)
     os._exit(0)
 sockets[1].settimeout(5)
 accepted, _ = sockets[1].accept()

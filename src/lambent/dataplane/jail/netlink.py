@@ -140,13 +140,14 @@ def is_local(address: str) -> bool:
 def has_ipv6_default_route() -> bool:
     """Whether this network namespace reaches the IPv6 world at all."""
     try:
-        with open("/proc/net/ipv6_route") as routes:
+        # As bytes: a zygote may no longer see the modules of text encodings.
+        with open("/proc/net/ipv6_route", "rb") as routes:
             return any(_is_default_route(line.split()) for line in routes)
     except OSError:
         return False
 
 
-def _is_default_route(fields: List[str]) -> bool:
+def _is_default_route(fields: List[bytes]) -> bool:
     # destination, prefix length, source, its length, next hop, metric, references, use, flags, device
     up, reject = 0x1, 0x200
-    return fields[1] == "00" and fields[9] != "lo" and int(fields[8], 16) & (up | reject) == up
+    return fields[1] == b"00" and fields[9] != b"lo" and int(fields[8], 16) & (up | reject) == up
