@@ -19,6 +19,7 @@ from lambent.testing.network_world import HOST, HOST_IPV6, HOST_PRIVATE, OUTSIDE
 pytestmark = pytest.mark.skipif(bool(network_world.missing()), reason=network_world.missing())
 
 NODE_PORT = 8700
+ANY = "0.0.0.0"  # noqa: S104 - in a network of the test's own
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def world() -> Iterator[World]:
 @pytest.fixture
 async def node_port(world: World) -> AsyncIterator[None]:
     """A server on every address of the host, as a node that listens on all of them."""
-    async with await serve_echo(world.listen("0.0.0.0", NODE_PORT)), await serve_echo(_listen_any_ipv6()):
+    async with await serve_echo(world.listen(ANY, NODE_PORT)), await serve_echo(_listen_any_ipv6()):
         yield
 
 
@@ -70,7 +71,7 @@ async def networks(egress: Egress) -> AsyncIterator[EnvironmentNetworks]:
         HOST_IPV6,
         "127.0.0.1",
         "127.8.8.8",
-        "0.0.0.0",
+        ANY,
         "::1",
         "::",
         "::ffff:127.0.0.1",

@@ -73,7 +73,8 @@ def guess_shell(environ: Mapping[str, str]) -> str:
 
 def _export(name: str, value: str, shell: str) -> str:
     if shell == "powershell":
-        return f"$env:{name} = '{value.replace("'", "''")}'"
+        escaped = value.replace("'", "''")
+        return f"$env:{name} = '{escaped}'"
     if shell == "fish":
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"set -gx {name} '{escaped}'"

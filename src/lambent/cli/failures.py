@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from pathlib import Path
 
 import click
 
@@ -50,7 +51,7 @@ def _read(exc: Exception) -> tuple[str, str, int]:
     if isinstance(exc, (OperatorError, NotReady)):
         return str(exc), "", FAILED
     where = traceback.extract_tb(exc.__traceback__)[-1:]
-    place = f" ({os.path.basename(where[0].filename)}:{where[0].lineno})" if where else ""
+    place = f" ({Path(where[0].filename).name}:{where[0].lineno})" if where else ""
     return (
         f"{type(exc).__name__}: {exc}{place}",
         "This is a fault of lambent's. LAMBENT_DEBUG=1 shows where; please report it with that.",

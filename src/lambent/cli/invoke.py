@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from lambent.client.shapes import Invocation
 @json_option
 @with_client
 def command(
-    client: Client, name: str, data: str, qualifier: str, is_async: bool, tail: bool, raw: bool, as_json: bool
+    client: Client, *, name: str, data: str, qualifier: str, is_async: bool, tail: bool, raw: bool, as_json: bool
 ) -> int:
     """Invoke a function and print what it returns.
 
@@ -74,10 +75,8 @@ def read_event(data: str) -> bytes:
 
 def _write_payload(payload: bytes, *, raw: bool) -> None:
     if not raw and is_terminal(sys.stdout):
-        try:
+        with contextlib.suppress(ValueError):
             payload = json.dumps(json.loads(payload), indent=2, ensure_ascii=False).encode()
-        except ValueError:
-            pass
     sys.stdout.flush()
     sys.stdout.buffer.write(payload if raw else payload.rstrip(b"\n") + b"\n")
     sys.stdout.buffer.flush()

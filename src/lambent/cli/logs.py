@@ -25,7 +25,7 @@ _AGE = re.compile(r"(\d+)\s*([smhdw])")
 @click.option("-n", "--limit", metavar="N", type=click.IntRange(1, 10_000), default=200, help="How many lines. [200]")
 @json_option
 @with_client
-def command(client: Client, name: str, follow: bool, since: str | None, limit: int, as_json: bool) -> int:
+def command(client: Client, *, name: str, follow: bool, since: str | None, limit: int, as_json: bool) -> int:
     """Show a function's log.
 
     With --json one JSON document a line.

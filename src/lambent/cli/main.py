@@ -67,7 +67,7 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from lambent.cli.version import installed_version
+        from lambent.cli.version import installed_version  # noqa: PLC0415 - help must not pay for it
 
         click.echo(f"lambent {installed_version()}")
         ctx.exit()
@@ -115,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _leave_quietly()
     except Exception as exc:
-        from lambent.cli.failures import report
+        from lambent.cli.failures import report  # noqa: PLC0415 - help must not pay for it
 
         return report(exc)
     return result if isinstance(result, int) else 0

@@ -42,6 +42,6 @@ def command(client: Client, as_json: bool) -> None:
 
 def _look_here() -> list[RuntimeStatus]:
     # Not at the top: no other command pays for it.
-    from lambent.node.runtimes import Runtimes
+    from lambent.node.runtimes import Runtimes  # noqa: PLC0415
 
     return cast("list[RuntimeStatus]", asyncio.run(Runtimes(load_settings().runtimes).describe()))

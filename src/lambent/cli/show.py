@@ -46,7 +46,7 @@ def _facts(function: Function) -> list[tuple[str, str]]:
         ("Handler", configuration.get("Handler", "")),
         ("Memory", f"{configuration.get('MemorySize', 0)} MB"),
         ("Timeout", f"{configuration.get('Timeout', 0)} s"),
-        ("/tmp", f"{configuration.get('EphemeralStorage', {}).get('Size', 512)} MB"),
+        ("Disk", f"{configuration.get('EphemeralStorage', {}).get('Size', 512)} MB in /tmp"),
         ("Code", f"{show_bytes(configuration.get('CodeSize', 0))}, sha256 {configuration.get('CodeSha256', '')}"),
         ("Modified", show_time(configuration.get("LastModified", ""))),
         ("Concurrency", "the account's" if reserved is None else f"{reserved} reserved"),

@@ -34,6 +34,6 @@ def command(config: Path | None, **flags: Any) -> int:
     """
     settings = load_settings(flags=flags, config=config)
     # Only here: no other command pays for importing the server.
-    from lambent.node.assemble import run
+    from lambent.node.assemble import run  # noqa: PLC0415
 
     return run(settings)

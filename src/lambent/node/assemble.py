@@ -29,7 +29,8 @@ from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.gateway.app import Authenticator, Gateway
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.jail import syscalls
-from lambent.dataplane.sandbox import scratch
+from lambent.dataplane.sandbox import cgroups, scratch
+from lambent.dataplane.sandbox.cgroups import EnvironmentLimits
 from lambent.dataplane.sandbox.environment import Environment
 from lambent.dataplane.sandbox.launcher import Launcher, Placement
 from lambent.dataplane.sandbox.network.egress_link import Egress
@@ -209,7 +210,7 @@ async def _build(
         zygotes,
         networks=await _open_networks(settings, confine, stack),
         scratches=await _open_scratches(settings, confine, folder, stack),
-        limits=None,
+        limits=_open_limits(settings, folder, stack),
         layer_tree=merged_name,
         open_runtime_api=RuntimeApiChannel,
         emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),  # noqa: PLW0108 - bound below
@@ -286,6 +287,25 @@ async def _open_networks(
             f"Network namespaces cannot be made here: {exc}. `lambent doctor` says how to mend it."
         ) from exc
     return networks
+
+
+def _open_limits(settings: Settings, folder: DataFolder, stack: contextlib.AsyncExitStack) -> EnvironmentLimits | None:
+    """Control groups where this user may make them; None leaves rlimits."""
+    driver = cgroups.discover()
+    problem = "none can be used by this user"
+    if driver is not None:
+        try:
+            driver.start(folder.node_id)
+        except OSError as exc:
+            problem = str(exc)
+        else:
+            stack.callback(driver.stop)
+            return EnvironmentLimits(driver, cpu_quota=settings.cpu_quota)
+    log.warning(
+        "no control groups: memory is limited by rlimits alone, CPU not at all",
+        extra={"action": "no_cgroups", "reason": problem},
+    )
+    return None
 
 
 async def _open_scratches(

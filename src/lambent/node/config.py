@@ -99,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_seconds: _Seconds = 30
     max_environments: _Positive = 1_000
     isolation: _Isolation = "auto"
-    cpu_quota: _Flag = True
+    cpu_quota: _Flag = False
     scratch_disks: _Scratch = "auto"
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)

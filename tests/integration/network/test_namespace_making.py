@@ -63,11 +63,11 @@ os._exit(0)
 @needs_root
 @pytest.mark.parametrize(("kind", "step"), ALL_STEPS)
 def test_a_failing_step_is_named_and_leaves_nothing(kind: str, step: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(netns.NamespaceFailed, match="failure asked for by a test") as failed:
         netns.make_namespace(kind, fail_step=step)
     assert failed.value.step == step
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 

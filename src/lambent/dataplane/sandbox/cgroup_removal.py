@@ -1,4 +1,4 @@
-"""Emptying and removing groups. A group can only be removed when nobody is left in it, which takes the kernel a moment."""
+"""Emptying and removing groups. One can only be removed when nobody is left in it, which takes the kernel a moment."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lambent.dataplane.sandbox import cgroup_files
 from lambent.dataplane.sandbox.cgroup_discovery import Finding, find_v1, find_v2
 from lambent.dataplane.sandbox.cgroup_files import Files, read_again
 from lambent.dataplane.sandbox.cgroup_removal import Removal, kill_group, remove_now, remove_waiting
-from lambent.dataplane.sandbox.cgroup_versions import Flavour, cpu_shares
+from lambent.dataplane.sandbox.cgroup_versions import MEMORY_MB_OF_ONE_CPU, Flavour, cpu_shares
 from lambent.model.limits import PROCESSES
 
 
@@ -104,9 +104,13 @@ class CgroupDriver:
         self.sweep(node_id)
         self._node_id = node_id
         self._parents = [f"{base}/{parent_name(node_id)}" for base in self.flavour.bases]
-        for parent in self._parents:
-            self.files.make(parent)
-        self.flavour.prepare(self._parents)
+        try:
+            for parent in self._parents:
+                self.files.make(parent)
+            self.flavour.prepare(self._parents)
+        except OSError:
+            self.stop()
+            raise
 
     def create(
         self,
@@ -172,19 +176,20 @@ class CgroupDriver:
 
 
 class EnvironmentLimits:
-    """What the launcher asks of limits: CPU in proportion to memory, /tmp on top of it where that is memory."""
+    """What the launcher asks of limits: CPU in proportion to memory, as a share or, with `cpu_quota`, as a bound."""
 
-    def __init__(self, driver: CgroupDriver, *, pids_max: int = PROCESSES) -> None:
+    def __init__(self, driver: CgroupDriver, *, pids_max: int = PROCESSES, cpu_quota: bool = False) -> None:
         self._driver = driver
         self._pids_max = pids_max
+        self._cpu_quota = cpu_quota
 
-    def create(self, name: str, *, memory_mb: int, tmpfs_mb: int) -> Cgroup:
+    def create(self, name: str, *, memory_mb: int) -> Cgroup:
         return self._driver.create(
             name,
             memory_mb=memory_mb,
-            extra_memory_mb=tmpfs_mb,
             cpu_shares=cpu_shares(memory_mb),
             pids_max=self._pids_max,
+            cpu_quota=memory_mb / MEMORY_MB_OF_ONE_CPU if self._cpu_quota else None,
         )
 
 

@@ -56,8 +56,8 @@ class AllowedHost:
         """`10.1.2.3:5432`, `10.0.0.0/8`, `[fd00::/8]:443`, `fd00::1`. Raises OperatorError."""
         host, port = text.strip(), ""
         if host.startswith("["):
-            host, _, port = host[1:].partition("]")
-            port = port.removeprefix(":")
+            host, bracket, port = host[1:].partition("]")
+            host, port = (host, port.removeprefix(":")) if bracket else ("", "")
         elif host.count(":") == 1:
             host, _, port = host.partition(":")
         try:

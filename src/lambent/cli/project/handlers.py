@@ -1,0 +1,161 @@
+"""Which function in the code is the handler, found by reading it, never by running it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+
+from lambent.cli.failures import USAGE, Failure
+from lambent.cli.project.files import PackageFile
+
+_USUAL = (
+    "lambda_function.lambda_handler",
+    "app.handler",
+    "handler.handler",
+    "main.handler",
+    "index.handler",
+    "app.lambda_handler",
+    "handler.lambda_handler",
+    "main.lambda_handler",
+)
+_USUAL_NAMES = ("handler", "lambda_handler", "main")
+_NODE_SUFFIXES = (".mjs", ".js", ".cjs")
+_NODE_MODULES = ("index", "app", "handler", "main", "lambda_function")
+_NODE_EXPORT = re.compile(
+    r"^\s*(?:export\s+(?:const|let|var|async\s+function|function)\s+|(?:module\.)?exports\.)(\w+)"
+    r"|^\s*(?:export|module\.exports\s*=)\s*\{([^}]*)\}",
+    re.MULTILINE,
+)
+
+
+def find_handler(family: str, files: Sequence[PackageFile]) -> str:
+    """Raises Failure that lists the candidates when there is not exactly one."""
+    if family == "provided":
+        return "bootstrap"
+    found = find_handlers(family, files)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Failure(
+            f"Several functions could be the handler: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}.",
+            code=USAGE,
+            hint=f"Choose one: --handler {found[0]}",
+        )
+    raise Failure(_explain_none(family, files), code=USAGE, hint="Or name it: --handler MODULE.FUNCTION")
+
+
+def find_handlers(family: str, files: Sequence[PackageFile]) -> list[str]:
+    """One when it is clear which; else all that it could be."""
+    names = list(_node_handlers(files) if family == "nodejs" else _python_handlers(files))
+    usual = [name for name in _USUAL if name in names]
+    if usual:
+        return usual[:1]
+    top = [name for name in names if "/" not in name and name.count(".") == 1]
+    named = [name for name in top or names if name.rpartition(".")[2] in _USUAL_NAMES]
+    return named if len(named) == 1 else top or names
+
+
+def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> None:
+    """Raises Failure when the file or the function that `handler` names is not in the package."""
+    if family == "provided":
+        return
+    module, _, function = handler.rpartition(".")
+    if not module:
+        raise Failure(f"--handler {handler} must have the form MODULE.FUNCTION, such as app.handler.", code=USAGE)
+    suffixes = _NODE_SUFFIXES if family == "nodejs" else (".py", "/__init__.py")
+    path = module if family == "nodejs" else module.replace(".", "/")
+    by_name = {file.name: file for file in files}
+    file = next((by_name[path + suffix] for suffix in suffixes if path + suffix in by_name), None)
+    candidates = find_handlers(family, files)
+    hint = f"Could it be {', '.join(candidates[:8])}?" if candidates else ""
+    if file is None:
+        raise Failure(
+            f"The handler {handler} needs a file {path}{suffixes[0]}, which there is not.", code=USAGE, hint=hint
+        )
+    if family == "python" and not _has_name(file, function):
+        raise Failure(
+            f"{file.name} has no function {function}, which the handler {handler} names.", code=USAGE, hint=hint
+        )
+
+
+def _python_handlers(files: Sequence[PackageFile]) -> Iterator[str]:
+    for file in files:
+        parts = file.name.removesuffix(".py").split("/")
+        if not file.name.endswith(".py") or any(part in ("tests", "test", "node_modules") for part in parts):
+            continue
+        if parts[-1].startswith("test_") or not all(part.isidentifier() for part in parts):
+            continue
+        tree = _parse(file)
+        for node in tree.body if tree is not None else ():
+            if isinstance(node, ast.FunctionDef) and _takes_an_event(node):
+                yield f"{'/'.join(parts)}.{node.name}" if len(parts) > 1 else f"{parts[0]}.{node.name}"
+
+
+def _takes_an_event(function: ast.FunctionDef) -> bool:
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    if len(arguments) != 2 or function.name.startswith("_"):
+        return False
+    event, context = (argument.arg.strip("_") for argument in arguments)
+    return context in ("context", "ctx", "") and (event in ("event", "") or function.name in _USUAL_NAMES)
+
+
+def _node_handlers(files: Sequence[PackageFile]) -> Iterator[str]:
+    for file in files:
+        module, dot, suffix = file.name.rpartition(".")
+        if dot + suffix not in _NODE_SUFFIXES or "node_modules/" in file.name or "test" in module.split("/"):
+            continue
+        names = _exported(file)
+        is_usual = module.rpartition("/")[2] in _NODE_MODULES
+        for name in names:
+            if name == "handler" or (is_usual and name in _USUAL_NAMES):
+                yield f"{module}.{name}"
+
+
+def _exported(file: PackageFile) -> list[str]:
+    try:
+        text = file.path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    names: list[str] = []
+    for single, several in _NODE_EXPORT.findall(text):
+        names += [single] if single else [part.split(" as ")[-1].split(":")[0].strip() for part in several.split(",")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _has_name(file: PackageFile, name: str) -> bool:
+    """Also what is assigned or imported; all of it when a star import hides what there is."""
+    tree = _parse(file)
+    if tree is None:
+        return True
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
+            return True
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
+            return True
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and any(
+            (alias.asname or alias.name) in (name, "*") for alias in node.names
+        ):
+            return True
+    return False
+
+
+def _parse(file: PackageFile) -> ast.Module | None:
+    """None for what this Python cannot read; the function's own may be newer."""
+    try:
+        return ast.parse(file.path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return None
+
+
+def _explain_none(family: str, files: Sequence[PackageFile]) -> str:
+    if family == "nodejs":
+        return "No handler was found: no .js, .mjs or .cjs file exports a `handler`."
+    broken = [file for file in files if file.name.endswith(".py") and "/" not in file.name and _parse(file) is None]
+    if broken:
+        try:
+            ast.parse(broken[0].path.read_bytes())
+        except (SyntaxError, ValueError) as exc:
+            where = f" line {exc.lineno}" if isinstance(exc, SyntaxError) else ""
+            return f"No handler was found, and {broken[0].name}{where} cannot be read: {exc}."
+    return "No handler was found: no module has a function that takes (event, context)."
