@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lambent.cli.output import say, write_json, write_table
+from lambent.cli.output import say, wrap, write_json, write_table
 from lambent.cli.session import json_option
 from lambent.node.config import load_settings
 
@@ -35,7 +36,7 @@ def command(config: Path | None, as_json: bool, **flags: Any) -> int:
     if mends:
         say("\nTo mend:")
     for check in mends:
-        say(f"  {check.name}: {check.mend}")
+        say("  " + wrap(f"{check.name}: {check.mend}", stream=sys.stdout, indent=4, first=2))
     say()
     if failed:
         say(f"A node cannot start here yet: {', '.join(check.name for check in failed)}.")

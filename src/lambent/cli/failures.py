@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from pathlib import Path
 
 import click
 
+from lambent.cli.output import note, wrap
 from lambent.client.errors import ApiError, BadConnection, NotReady, Unreachable
 from lambent.model.errors import OperatorError
 
@@ -31,9 +33,9 @@ def report(exc: Exception) -> int:
         exc.show()
         return exc.exit_code
     message, hint, code = _read(exc)
-    click.echo(f"Error: {message}", err=True)
+    note(wrap(f"Error: {message}", stream=sys.stderr, indent=2, first=0))
     if hint:
-        click.echo(f"  {hint}", err=True)
+        note("  " + wrap(hint, stream=sys.stderr, indent=2))
     return code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lambent.cli.failures import FUNCTION_FAILED, Failure
+from lambent.cli.logs import unfold
 from lambent.cli.output import is_terminal, note, paint, write_json
 from lambent.cli.session import complete_function, json_option, with_client
 from lambent.client.client import Client
@@ -40,11 +41,11 @@ def command(
     if as_json:
         write_json(_describe(result))
     elif is_async:
-        note(f"Accepted; request {result.request_id}. Its log: lambent logs {name}")
+        note(f"Accepted as request {result.request_id}.\n  Its log: lambent logs {name}")
     else:
         _write_payload(result.payload, raw=raw)
     if result.log and not as_json:
-        note(result.log.rstrip("\n"))
+        note(unfold(result.log.rstrip("\n")))
     if not result.function_error:
         return 0
     if not as_json:

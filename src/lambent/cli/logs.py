@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 import click
 
 from lambent.cli.failures import UNREACHABLE, USAGE, Failure
-from lambent.cli.output import is_terminal, note, paint, say
+from lambent.cli.output import is_terminal, note, paint, say, wrap
 from lambent.cli.session import complete_function, json_option, with_client
 from lambent.client.client import Client
 from lambent.client.shapes import LogLine
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_STAMP_COLUMNS = 14
 _AGE = re.compile(r"(\d+)\s*([smhdw])")
 
 
@@ -60,12 +61,19 @@ def parse_since(text: str, *, now: float) -> int:
         ) from None
 
 
+def unfold(message: str, *, indent: int = 0) -> str:
+    """Runtimes write the lines of one message with carriage returns between them; a terminal would overwrite them."""
+    return message.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\n" + " " * indent)
+
+
 def _show(line: LogLine) -> str:
     at = datetime.fromtimestamp(line["timestamp_ms"] / 1000, UTC)
     message = line["message"].rstrip("\n")
     if not is_terminal(sys.stdout):
         return f"{at.isoformat(timespec='milliseconds').replace('+00:00', 'Z')}  {message}"
     stamp = paint(at.astimezone().strftime("%H:%M:%S.%f")[:-3], stream=sys.stdout, dim=True)
+    if line["kind"] != "platform":
+        return f"{stamp}  {unfold(message, indent=_STAMP_COLUMNS)}"
     # The platform's lines stand back behind the function's own.
-    text = message.replace("\t", "  ")
-    return f"{stamp}  {paint(text, stream=sys.stdout, dim=True) if line['kind'] == 'platform' else text}"
+    text = wrap(message.replace("\t", "  "), stream=sys.stdout, indent=_STAMP_COLUMNS)
+    return f"{stamp}  {paint(text, stream=sys.stdout, dim=True)}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from lambent.cli.output import note, show_bytes, write_json, write_table
@@ -36,5 +38,8 @@ def command(client: Client, as_json: bool) -> None:
 
 
 def show_time(stamp: str) -> str:
-    """To the minute, UTC as it came."""
-    return stamp[:16].replace("T", " ")
+    """To the minute, in this machine's time zone."""
+    try:
+        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return stamp

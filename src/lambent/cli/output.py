@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
@@ -34,6 +35,28 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     click.echo(text, err=True)
+
+
+def wrap(text: str, *, stream: TextIO, indent: int = 0, first: int | None = None) -> str:
+    """Between words to the width of a terminal, each line after the first by `indent`; as it is for a pipe.
+
+    `first`: how much of the first line is taken already.
+    """
+    if not is_terminal(stream):
+        return text
+    width = max(40, shutil.get_terminal_size().columns)
+    taken = indent if first is None else first
+    lines: list[str] = []
+    for line in text.split("\n"):
+        lines += textwrap.wrap(
+            line,
+            width,
+            initial_indent=" " * (indent if lines else taken),
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines)[taken:]
 
 
 def write_json(value: object) -> None:

@@ -34,4 +34,8 @@ def _confirm(names: tuple[str, ...]) -> bool:
     if not is_terminal(sys.stdin):
         raise Failure("There is no terminal to ask at: add --yes to delete without asking.", code=USAGE)
     what = names[0] if len(names) == 1 else f"{len(names)} functions ({', '.join(names)})"
-    return click.confirm(f"Delete {what}, with all versions and aliases?", err=True)
+    try:
+        return click.confirm(f"Delete {what}, with all versions and aliases?", err=True)
+    except click.Abort:
+        note("")
+        raise

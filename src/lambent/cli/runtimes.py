@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import cast
 
 import click
 
-from lambent.cli.output import note, say, write_json, write_table
+from lambent.cli.output import note, say, wrap, write_json, write_table
 from lambent.cli.session import json_option, with_client
 from lambent.client.client import Client
 from lambent.client.errors import Unreachable
@@ -37,7 +38,7 @@ def command(client: Client, as_json: bool) -> None:
     write_table(["RUNTIME", "HERE", "VERSION", "EXECUTABLE"], rows)
     missing = [runtime["hint"] for runtime in found if not runtime["available"]]
     for hint in missing:
-        say(f"\n{hint}")
+        say("\n" + wrap(hint, stream=sys.stdout, indent=2, first=0))
 
 
 def _look_here() -> list[RuntimeStatus]:

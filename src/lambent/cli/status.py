@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+
 import click
 
-from lambent.cli.output import say, show_duration, write_facts, write_json, write_table
+from lambent.cli.output import say, show_duration, wrap, write_facts, write_json, write_table
 from lambent.cli.session import json_option, with_client
 from lambent.client.client import Client
 from lambent.client.shapes import Status
 
 _MOST_ROWS = 50
+_USUAL = ("invocations", "cold_starts", "errors", "timeouts", "billed_ms")
+_WORDS = {"billed_ms": "ms billed"}
 
 
 @click.command("status")
@@ -55,5 +60,16 @@ def _facts(client: Client, status: Status) -> list[tuple[str, str]]:
         ("Running", f"{concurrency.get('in_use', 0)} of {concurrency.get('limit', 0)} invocations"),
     ]
     if counters:
-        facts.append(("Counters", "\n".join(f"{name.replace('_', ' ')}: {count}" for name, count in counters.items())))
+        facts.append(("Since start", wrap(_count(counters), stream=sys.stdout, indent=13)))
     return facts
+
+
+def _count(counters: Mapping[str, int]) -> str:
+    """The usual ones first, whatever else is counted after them."""
+    names = [*(name for name in _USUAL if name in counters), *(name for name in counters if name not in _USUAL)]
+    return ", ".join(f"{counters[name]} {_word(name, counters[name])}" for name in names)
+
+
+def _word(name: str, count: int) -> str:
+    word = _WORDS.get(name, name.replace("_", " "))
+    return word.removesuffix("s") if count == 1 else word

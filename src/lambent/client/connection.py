@@ -40,8 +40,8 @@ def resolve_connection(
 ) -> Connection:
     """The endpoint from the flag, LAMBENT_ENDPOINT, AWS_ENDPOINT_URL_LAMBDA, AWS_ENDPOINT_URL, or the first profile.
 
-    An access key in the environment belongs to the endpoint of the environment: on a machine that also has a key for
-    AWS, the profile's endpoint is called with the profile's key. Raises BadConnection.
+    AWS_ACCESS_KEY_ID belongs to the AWS_ENDPOINT_URL beside it. A node that is named otherwise and has a profile is
+    called with the profile's key, for that in the environment may well be one for AWS. Raises BadConnection.
     """
     profile = _read_first(profiles)
     for source, candidate in (
@@ -65,7 +65,7 @@ def resolve_connection(
 def _connect_to(
     endpoint: str, source: str, region: str | None, environ: Mapping[str, str], profile: Connection | None
 ) -> Connection:
-    is_profile = profile is not None and profile.endpoint.rstrip("/") == endpoint
+    is_profile = profile is not None and profile.endpoint.rstrip("/") == endpoint and not source.startswith("AWS_")
     if profile is not None and (is_profile or _key_of(environ) is None):
         return Connection(
             endpoint=endpoint, region=region or profile.region, credentials=profile.credentials, source=source
