@@ -5,6 +5,8 @@ Machines differ and are noisy: read the ratios. Floor and subject take turns, an
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
 import os
 import statistics
@@ -65,8 +67,6 @@ class Caller:
             return json.load(response)
 
     def create(self, name: str) -> None:
-        import base64
-
         code = base64.b64encode(make_zip({"app.py": HELLO})).decode()
         role = "arn:aws:iam::123456789012:role/any"
         runtime = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -143,8 +143,9 @@ def measure_cold_starts(node: LambentNode) -> dict[str, float]:
         name = f"cold-{uuid.uuid4().hex[:8]}"
         caller.create(name)
         wait_calm(node)
-        starts.append(timed(lambda name=name: caller.send("POST", f"/2015-03-31/functions/{name}/invocations", EVENT)))
-        floors.append(timed(lambda: subprocess.run(floor, check=True)))
+        path = f"/2015-03-31/functions/{name}/invocations"
+        starts.append(timed(functools.partial(caller.send, "POST", path, EVENT)))
+        floors.append(timed(functools.partial(subprocess.run, floor, check=True)))
     return {
         "cold_start_ms": statistics.median(starts) * 1000,
         "python_pass_ms": statistics.median(floors) * 1000,

@@ -45,9 +45,9 @@ def main() -> int:
         "  source .venv/bin/activate\n"
         "  lambent up                              a node that stays, on port 8700\n"
         "  lambent deploy examples/hello           in another terminal\n"
-        "  lambent invoke hello -d '{\"name\": \"you\"}' --tail\n"
+        '  lambent invoke hello -d \'{"name": "you"}\' --tail\n'
         "  lambent logs hello --follow\n"
-        "  eval \"$(lambent env)\"; aws lambda list-functions\n"
+        '  eval "$(lambent env)"; aws lambda list-functions\n'
         "  lambent status; lambent doctor\n"
         "The dashboard is still to come; until then `lambent status` shows what runs."
     )
@@ -55,7 +55,8 @@ def main() -> int:
 
 
 def show(node: LambentNode) -> None:
-    environ = {**node.environ(), "LAMBENT_DATA_DIR": str(node.data_dir), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    environ = {**node.environ(), "LAMBENT_DATA_DIR": str(node.data_dir), "PATH": path}
     os.environ.update(environ)
     say("2. Deploy examples/hello")
     run("lambent", "deploy", str(ROOT / "examples" / "hello"), environ=environ)

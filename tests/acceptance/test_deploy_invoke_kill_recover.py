@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from lambent.testing.node import LambentNode, make_zip
 from tests.conftest import ROLE, connect, is_ci
 from tests.integration.environment.test_node_functions import RUNTIME as NODE_RUNTIME
 from tests.integration.environment.test_provided_runtimes import SOURCE as BOOTSTRAP_SOURCE
 from tests.integration.node.test_lifecycle import descendants, leftovers, wait_nothing_left
+
+from lambent.testing.node import LambentNode, make_zip
 
 BIN = Path(sys.executable).parent
 

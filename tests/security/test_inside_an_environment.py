@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.conftest import Deploy
 
 from lambent.testing.node import LambentNode
-from tests.conftest import Deploy
 
 Run = Callable[[str], Any]
 
@@ -167,7 +167,8 @@ def test_tmp_ends_at_its_size_and_the_function_lives_on(deploy: Deploy) -> None:
     function = deploy(
         "import os\ndef handler(e, c):\n    n = 0\n    try:\n        with open('/tmp/fill', 'wb') as f:\n"
         "            while n < 700:\n                f.write(b'x' * 1048576); n += 1\n"
-        "    except OSError as exc:\n        os.unlink('/tmp/fill')\n        return [n, exc.strerror]\n    return [n, '']\n",
+        "    except OSError as exc:\n        os.unlink('/tmp/fill')\n        return [n, exc.strerror]\n"
+        "    return [n, '']\n",
         Timeout=60,
         MemorySize=1024,
     )
@@ -182,7 +183,8 @@ def test_descriptors_end_at_1024(run_inside: Run) -> None:
 
 def test_network_none_reaches_nothing(deploy: Deploy) -> None:
     function = deploy(
-        "import socket\ndef handler(e, c):\n    try: socket.create_connection(('192.0.2.1', 80), 2); return 'connected'\n"
+        "import socket\ndef handler(e, c):\n"
+        "    try: socket.create_connection(('192.0.2.1', 80), 2); return 'connected'\n"
         "    except OSError as exc: return exc.strerror\n",
         Tags={"lambent:network": "none"},
     )
@@ -191,7 +193,8 @@ def test_network_none_reaches_nothing(deploy: Deploy) -> None:
 
 def test_a_frame_out_of_turn_ends_the_environment_not_the_node(deploy: Deploy) -> None:
     function = deploy(
-        "import os, struct\ndef handler(e, c):\n    os.write(3, struct.pack('!cI', e['kind'].encode(), e['length']) + b'x' * e['send'])\n"
+        "import os, struct\ndef handler(e, c):\n"
+        "    os.write(3, struct.pack('!cI', e['kind'].encode(), e['length']) + b'x' * e['send'])\n"
         "    return 'still here'\n"
     )
     for event in (

@@ -19,7 +19,7 @@ from lambent.testing.network_world import HOST, HOST_IPV6, HOST_PRIVATE, OUTSIDE
 pytestmark = pytest.mark.skipif(bool(network_world.missing()), reason=network_world.missing())
 
 NODE_PORT = 8700
-ANY = "0.0.0.0"  # noqa: S104 - in a network of the test's own
+ANY = "0.0.0.0"
 
 
 @pytest.fixture

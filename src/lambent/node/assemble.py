@@ -324,7 +324,9 @@ async def _open_scratches(
         else:
             stack.push_async_callback(disks.close)
             return disks
-    log.warning("/tmp is a tmpfs and counts as memory", extra={"action": "no_scratch_disks", "reason": problem})
+    log.warning(
+        "the scratch disk is a tmpfs and counts as memory", extra={"action": "no_scratch_disks", "reason": problem}
+    )
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import string
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,7 @@ def sample(shape: Shape, rng: random.Random, *, header: bool = False) -> Any:
         return {"".join(rng.choices(TEXT, k=5)): sample(shape.value, rng) for _ in range(2)}
     if kind == "string":
         return rng.choice(shape.enum) if getattr(shape, "enum", None) else "".join(rng.choices(TEXT, k=12))
-    return {
+    makers: dict[str, Callable[[], Any]] = {
         "integer": lambda: rng.randrange(1, 900),
         "long": lambda: rng.randrange(1, 10**12),
         "double": lambda: rng.randrange(1, 100) / 4,
@@ -46,7 +47,8 @@ def sample(shape: Shape, rng: random.Random, *, header: bool = False) -> Any:
         "boolean": lambda: rng.random() < 0.5,
         "timestamp": lambda: datetime.fromtimestamp(rng.randrange(1_700_000_000, 1_800_000_000), UTC),
         "blob": lambda: rng.randbytes(20),
-    }[kind]()
+    }
+    return makers[kind]()
 
 
 def to_request(serialized: dict[str, Any]) -> HttpRequest:

@@ -32,7 +32,7 @@ def commit_until_killed(path: Path, *, after_acks: int) -> dict[str, int]:
 @pytest.mark.slow
 async def test_every_acknowledged_commit_survives_sigkill_and_none_is_half_there(tmp_path: Path) -> None:
     path = tmp_path / "documents.sqlite"
-    moments = random.Random(20261123)  # noqa: S311
+    moments = random.Random(20261123)
     told: dict[str, int] = {}
     for _ in range(ROUNDS):
         told |= commit_until_killed(path, after_acks=moments.randint(1, 400))

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import Deploy, is_ci
 
 SOURCE = Path(__file__).parent.parent.parent / "conformance" / "runtime_api" / "bootstrap.c"

@@ -21,7 +21,7 @@ def _deny(address: str, policy: EgressPolicy | None = None, port: int = 443) -> 
         ("127.0.0.1", Denial.LOOPBACK),
         ("127.255.255.254", Denial.LOOPBACK),
         ("::1", Denial.LOOPBACK),
-        ("0.0.0.0", Denial.RESERVED),  # noqa: S104 - compared, not bound
+        ("0.0.0.0", Denial.RESERVED),
         ("0.1.2.3", Denial.RESERVED),
         ("::", Denial.RESERVED),
         ("240.0.0.1", Denial.RESERVED),
