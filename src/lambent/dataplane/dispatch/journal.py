@@ -157,7 +157,8 @@ class Journal:
 
     def _keep(self, line: bytes) -> None:
         assert self._tail is not None
-        self._tail.append(line[-limits.LOG_TAIL_BYTES :])
-        self._tail_bytes += len(line)
+        kept = line[-limits.LOG_TAIL_BYTES :]
+        self._tail.append(kept)
+        self._tail_bytes += len(kept)
         while len(self._tail) > 1 and self._tail_bytes - len(self._tail[0]) > limits.LOG_TAIL_BYTES:
             self._tail_bytes -= len(self._tail.pop(0))
