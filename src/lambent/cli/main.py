@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, cast
@@ -112,20 +110,11 @@ def run(arguments: Sequence[str]) -> int:
         result = root.main(args=list(arguments), prog_name="lambent", standalone_mode=False)
     except click.exceptions.Abort:
         return 130
-    except BrokenPipeError:
-        return _leave_quietly()
     except Exception as exc:
         from lambent.cli.failures import report  # noqa: PLC0415 - help must not pay for it
 
         return report(exc)
     return result if isinstance(result, int) else 0
-
-
-def _leave_quietly() -> int:
-    # Whoever read us has gone (`lambent logs | head`); the flush at exit would complain.
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
 
 
 def main() -> NoReturn:

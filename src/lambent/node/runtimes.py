@@ -23,6 +23,10 @@ from typing import Any
 from lambent.dataplane.sandbox.zygotes import Program
 from lambent.node.config import NODES, PROVIDED, PYTHONS, RUNTIME_NAMES
 
+FOLDERS = tuple(Path(name) for name in ("/usr/bin", "/usr/local/bin", "/opt/bin", "/home/linuxbrew/.linuxbrew/bin"))
+"""Where interpreters are when nothing else says so; PATH may be shorter in a service."""
+OPT = Path("/opt")
+
 _PROBE_TIMEOUT_S = 10
 _PROBES_AT_ONCE = 4
 _ASK_PYTHON = (
@@ -176,10 +180,10 @@ class Runtimes:
         yield from uv.glob(f"cpython-{number}.*/bin/{runtime}")
         yield from asdf.glob(f"installs/python/{number}.*/bin/{runtime}")
         yield from mise.glob(f"installs/python/{number}.*/bin/{runtime}")
-        for folder in ("/usr/bin", "/usr/local/bin", "/opt/bin", "/home/linuxbrew/.linuxbrew/bin"):
-            yield Path(folder, runtime)
-        yield from Path("/opt").glob(f"*/bin/{runtime}")
-        yield from Path("/opt").glob(f"python/*/bin/{runtime}")
+        for folder in FOLDERS:
+            yield folder / runtime
+        yield from OPT.glob(f"*/bin/{runtime}")
+        yield from OPT.glob(f"python/*/bin/{runtime}")
 
     def _nodes(self, major: str) -> Iterator[Path]:
         yield from self._on_path("node")
@@ -196,9 +200,10 @@ class Runtimes:
         yield from asdf.glob(f"installs/nodejs/{major}.*/bin/node")
         yield from mise.glob(f"installs/node/{major}.*/bin/node")
         yield from n.glob(f"n/versions/node/{major}.*/bin/node")
-        for path in ("/usr/bin/node", "/usr/local/bin/node", "/usr/bin/nodejs", f"/usr/bin/node{major}"):
-            yield Path(path)
-        yield from Path("/opt").glob("*/bin/node")
+        for folder in FOLDERS:
+            yield folder / "node"
+            yield folder / f"node{major}"
+        yield from OPT.glob("*/bin/node")
 
     def _on_path(self, name: str) -> Iterator[Path]:
         for folder in self._environ.get("PATH", os.defpath).split(os.pathsep):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_a_newer_interpreter_is_no_reason_to_move_a_function(
 ) -> None:
     write(alone / "shop", app__py=HANDLER)
     lambent("deploy", "shop")
-    fake_node.available = ("python3.13",)
+    fake_node.available = {"python3.13"}
     assert lambent("deploy", "shop").code == 0
     assert fake_node.functions["shop"]["Runtime"] == "python3.12"
 
@@ -149,7 +150,7 @@ def test_missing_node_modules_are_mentioned(lambent: Lambent, alone: Path) -> No
     ],
 )
 def test_what_cannot_be_deployed_says_why(
-    lambent: Lambent, alone: Path, files: dict[str, str], arguments: list[str], code: int, says: str
+    lambent: Lambent, alone: Path, *, files: dict[str, str], arguments: list[str], code: int, says: str
 ) -> None:
     write(alone / "shop", **files)
     ran = lambent("deploy", "shop", *arguments)
@@ -168,7 +169,7 @@ def test_requirements_are_installed_into_the_package(lambent: Lambent, fake_node
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     )
     (library / "backend.py").write_text(BACKEND)
-    fake_node.available = (f"python3.{__import__('sys').version_info[1]}", "python3.11")
+    fake_node.available = {f"python3.{sys.version_info[1]}"}
     write(alone / "shop", app__py=HANDLER, requirements__txt=f"# ours\n{library}\n")
     ran = lambent("deploy", "shop")
     assert ran.code == 0, ran.err
