@@ -170,7 +170,7 @@ def _find_file(config: Path | None, environ: Mapping[str, str], folder: Path) ->
     if config is not None:
         return config
     found = folder / FILE_NAME
-    return found if found.exists() else None
+    return found if os.access(found, os.F_OK) else None
 
 
 def _read_file(path: Path) -> _Source:

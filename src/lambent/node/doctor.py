@@ -119,7 +119,7 @@ def _check_limits() -> Check:
     detail = "; ".join(f"{finding.name}: {finding.detail}" for finding in findings)
     mends = [finding.hint for finding in findings if finding.hint] or ["mount cgroup2 at /sys/fs/cgroup"]
     detail += ". Memory is limited by rlimit, CPU is not"
-    return Check(name="cgroups", status="warn", detail=detail, mend=mends[0])
+    return Check(name="cgroups", status="warn", detail=detail, mend=mends[-1])
 
 
 def _check_seccomp() -> Check:
@@ -196,12 +196,12 @@ def _check_installer() -> Check:
 
 
 def _check_data_folder(folder: Path) -> Iterator[Check]:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         detail = f"{existing} is not writable"
         yield Check(name="data folder", status="fail", detail=detail, mend="choose another: --data-dir DIR")
         return
-    yield Check(name="data folder", status="ok", detail=str(folder) + ("" if folder.exists() else " (will be made)"))
+    yield Check(name="data folder", status="ok", detail=str(folder) + ("" if existing == folder else " (will be made)"))
     yield check_space(shutil.disk_usage(existing).free, str(existing))
 
 

@@ -7,6 +7,7 @@ remembers that until the file changes; so one that is installed while the node r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -140,8 +141,8 @@ class Runtimes:
 
     def _fault(self, runtime: str) -> str:
         path = Path(self._overrides[runtime]).expanduser()
-        if not path.exists():
-            return "does not exist"
+        if not os.access(path, os.F_OK):
+            return "does not exist, or not for this user"
         probed = self._probe(path, runtime)
         return "does not run" if probed is None else f"is {probed.family} ({probed.version})"
 
@@ -176,14 +177,14 @@ class Runtimes:
         uv = self._folder("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python")
         asdf = self._folder("ASDF_DATA_DIR", ".asdf")
         mise = self._folder("MISE_DATA_DIR", ".local/share/mise")
-        yield from pyenv.glob(f"versions/{number}.*/bin/{runtime}")
-        yield from uv.glob(f"cpython-{number}.*/bin/{runtime}")
-        yield from asdf.glob(f"installs/python/{number}.*/bin/{runtime}")
-        yield from mise.glob(f"installs/python/{number}.*/bin/{runtime}")
+        yield from _glob(pyenv, f"versions/{number}.*/bin/{runtime}")
+        yield from _glob(uv, f"cpython-{number}.*/bin/{runtime}")
+        yield from _glob(asdf, f"installs/python/{number}.*/bin/{runtime}")
+        yield from _glob(mise, f"installs/python/{number}.*/bin/{runtime}")
         for folder in FOLDERS:
             yield folder / runtime
-        yield from OPT.glob(f"*/bin/{runtime}")
-        yield from OPT.glob(f"python/*/bin/{runtime}")
+        yield from _glob(OPT, f"*/bin/{runtime}")
+        yield from _glob(OPT, f"python/*/bin/{runtime}")
 
     def _nodes(self, major: str) -> Iterator[Path]:
         yield from self._on_path("node")
@@ -194,16 +195,16 @@ class Runtimes:
         asdf = self._folder("ASDF_DATA_DIR", ".asdf")
         mise = self._folder("MISE_DATA_DIR", ".local/share/mise")
         n = self._folder("N_PREFIX", "n")
-        yield from nvm.glob(f"versions/node/v{major}.*/bin/node")
-        yield from fnm.glob(f"node-versions/v{major}.*/installation/bin/node")
-        yield from volta.glob(f"tools/image/node/{major}.*/bin/node")
-        yield from asdf.glob(f"installs/nodejs/{major}.*/bin/node")
-        yield from mise.glob(f"installs/node/{major}.*/bin/node")
-        yield from n.glob(f"n/versions/node/{major}.*/bin/node")
+        yield from _glob(nvm, f"versions/node/v{major}.*/bin/node")
+        yield from _glob(fnm, f"node-versions/v{major}.*/installation/bin/node")
+        yield from _glob(volta, f"tools/image/node/{major}.*/bin/node")
+        yield from _glob(asdf, f"installs/nodejs/{major}.*/bin/node")
+        yield from _glob(mise, f"installs/node/{major}.*/bin/node")
+        yield from _glob(n, f"n/versions/node/{major}.*/bin/node")
         for folder in FOLDERS:
             yield folder / "node"
             yield folder / f"node{major}"
-        yield from OPT.glob("*/bin/node")
+        yield from _glob(OPT, "*/bin/node")
 
     def _on_path(self, name: str) -> Iterator[Path]:
         for folder in self._environ.get("PATH", os.defpath).split(os.pathsep):
@@ -215,6 +216,13 @@ class Runtimes:
     def _folder(self, variable: str, under_home: str) -> Path:
         home = self._environ.get("HOME") or str(Path.home())
         return Path(self._environ.get(variable) or f"{home}/{under_home}")
+
+
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    # Variables such as PYENV_ROOT may lead to another user's folder.
+    with contextlib.suppress(OSError):
+        return list(folder.glob(pattern))
+    return []
 
 
 def _as_interpreter(runtime: str, probed: _Probed) -> Interpreter:

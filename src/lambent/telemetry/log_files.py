@@ -29,9 +29,10 @@ log = logging.getLogger(__name__)
 
 _EVENT_BYTES = 300
 """What one event costs in memory besides its message."""
-_BATCH_S = 0.02
+_BATCH_S = 0.05
 """How long lines are gathered before they are written together."""
 _MAX_NAME_BYTES = 200
+_MAX_HEADS = 4_096
 
 _Key = tuple[str, str]
 """Account, function."""
@@ -75,6 +76,7 @@ class LogFiles:
         self._lost: Counter[_Key] = Counter()
         self._segments: dict[_Key, SegmentWriter] = {}
         self._encoder = msgspec.json.Encoder()
+        self._heads: dict[LogStream, bytes] = {}
         # Microseconds since 1970: beyond every number of an earlier run, as no log grows a line each microsecond.
         self._sequence = time.time_ns() // 1_000
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,11 +184,15 @@ class LogFiles:
     def _write_events(self, key: _Key, events: Sequence[tuple[LogStream, LogEvent]], *, gap: int) -> None:
         lost = self._lost.pop(key, 0)
         try:
-            stored = [self._tell_gap(lost)] if lost else []
-            stored += [self._store(stream, event) for stream, event in events]
-            if gap:
-                stored.append(self._tell_gap(gap))
-            self._append(key, [self._encode(event) for event in stored])
+            stored: list[StoredEvent] = []
+            if lost or gap or self._followers.any():
+                stored += [self._tell_gap(lost)] if lost else []
+                stored += [self._store(stream, event) for stream, event in events]
+                stored += [self._tell_gap(gap)] if gap else []
+                lines = [self._encode(event) for event in stored]
+            else:
+                lines = [self._encode_at_once(stream, event) for stream, event in events]
+            self._append(key, lines)
         # Rule 3: a log that cannot be written must not end the others.
         except Exception as exc:
             self._segments.pop(key, None)
@@ -205,6 +211,30 @@ class LogFiles:
         else:
             self._written += len(events)
             self._followers.publish(*key, stored)
+
+    def _encode_at_once(self, stream: LogStream, event: LogEvent) -> bytes:
+        """The same line as by `_store` and `_encode`, at a third of the cost, where nobody follows."""
+        head = self._heads.get(stream)
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            name = self._encoder.encode(f"[{stream.version}]{stream.environment_id}")
+            head = self._heads[stream] = b',"stream":' + name + b',"request_id":'
+        message = event.message
+        text = message if isinstance(message, str) else message.decode("utf-8", "replace")
+        try:
+            shown = self._encoder.encode(text)
+        except UnicodeEncodeError:
+            shown = self._encoder.encode(text.encode("utf-8", "replace").decode())
+        self._sequence += 1
+        return b'{"sequence":%d,"timestamp_ms":%d%b%b,"kind":"%b","message":%b}\n' % (
+            self._sequence,
+            event.timestamp_ms,
+            head,
+            self._encoder.encode(event.request_id),
+            event.kind.encode(),
+            shown,
+        )
 
     def _store(self, stream: LogStream, event: LogEvent) -> StoredEvent:
         message = event.message

@@ -91,6 +91,9 @@ class Followers:
             self._open.add(follower)
         return follower
 
+    def any(self) -> bool:
+        return len(self._open) > 0
+
     def publish(self, account: str, function: str, events: Sequence[StoredEvent]) -> None:
         for follower in self._list():
             # RuntimeError: that loop was closed, so nobody reads any more.

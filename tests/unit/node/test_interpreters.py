@@ -150,6 +150,15 @@ async def test_looking_for_interpreters_does_not_block_the_event_loop(home: Path
     assert await search is None
 
 
+async def test_a_folder_that_may_not_be_read_is_passed_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, pattern: str) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    write_python(home / "bin/python3.13", "3.13.1")
+    monkeypatch.setattr(Path, "glob", refuse)
+    assert await make(home, PATH=f"{home}/bin").find("python3.13") is not None
+
+
 async def test_node_is_told_by_its_major_release(home: Path) -> None:
     write_node(home / ".nvm/versions/node/v22.3.0/bin/node", "22.3.0")
     (home / ".nvm/versions/node/v22.3.0/lib").mkdir()

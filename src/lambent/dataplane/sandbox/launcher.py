@@ -92,13 +92,24 @@ class UserIds:
 
 
 class _LimitsGauge(Gauge):
+    """Reading costs as much as a short invocation's bookkeeping, and a peak only grows: see `_FRESH_S`."""
+
+    _FRESH_S = 0.02
+    """An invocation that took longer than this always reads anew."""
+
     def __init__(self, limits: LimitsLease, shared_mb: int) -> None:
         self._limits = limits
         self._shared_mb = shared_mb
+        self._peak_mb = 0
+        self._read_at = 0.0
 
     def peak_mb(self) -> int:
-        # Pages that the environment still shares with its zygote are charged to the zygote, not to it.
-        return self._limits.memory_peak_mb() + self._shared_mb
+        now = time.monotonic()
+        if now - self._read_at >= self._FRESH_S:
+            self._read_at = now
+            # Pages that the environment still shares with its zygote are charged to the zygote, not to it.
+            self._peak_mb = self._limits.memory_peak_mb() + self._shared_mb
+        return self._peak_mb
 
     def oom_kills(self) -> int:
         return self._limits.oom_kills()
