@@ -90,7 +90,7 @@ def command(
     the package, and .lambentignore says what to leave out. Settings that are not named stay as they are.
 
     \b
-      lambent deploy app.py
+      lambent deploy hello.py
       lambent deploy ./shop --memory 512 --timeout 30 --env STAGE=prod
     """
     project = read_project(path, name=name)

@@ -92,9 +92,9 @@ def root(ctx: click.Context) -> None:
 
     \b
     First steps:
-      lambent up                        start a node (stop it with Ctrl-C)
-      lambent deploy app.py             deploy a function
-      lambent invoke app -d '{"a": 1}'  run it
+      lambent up                          start a node (stop it with Ctrl-C)
+      lambent deploy hello.py             deploy a function
+      lambent invoke hello -d '{"a": 1}'  run it
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,6 +17,7 @@ from lambent.model.errors import CallerError
 from lambent.telemetry.function_logs import LogReader, StoredEvent
 
 Send = Callable[[Any], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
 ReadCode = Callable[[str, str], Awaitable[bytes]]
 """(account, digest) to a package's bytes. Raises KeyError, also for another account's."""
 
@@ -24,6 +25,7 @@ _LOGS = re.compile(rb"/_lambent/functions/([A-Za-z0-9_-]{1,64})/logs")
 _CODE = re.compile(rb"/_lambent/code/([0-9a-f]{64})")
 _JSON = (b"content-type", b"application/json")
 _MOST_EVENTS = 10_000
+_Result = TypeVar("_Result")
 
 
 class NodeView(Protocol):
@@ -43,6 +45,11 @@ class LambentApi:
         self._view = view
         self._logs = logs
         self._read_code = read_code
+        self._draining = asyncio.Event()
+
+    def end_followers(self) -> None:
+        """The node drains: nobody may hold it open by reading a log."""
+        self._draining.set()
 
     def serves(self, path: bytes) -> bool:
         return path == b"/health" or path.startswith(b"/_lambent/")
@@ -50,7 +57,7 @@ class LambentApi:
     def is_public(self, path: bytes) -> bool:
         return path == b"/health"
 
-    async def serve(self, request: HttpRequest, context: RequestContext | None, send: Send) -> None:
+    async def serve(self, request: HttpRequest, context: RequestContext | None, receive: Receive, send: Send) -> None:
         """Raises CallerError before anything was sent."""
         path = request.raw_path
         if context is None:
@@ -64,7 +71,7 @@ class LambentApi:
         elif path == b"/_lambent/runtimes":
             await _write(send, msgspec.json.encode({"runtimes": await self._view.runtimes()}))
         elif matched := _LOGS.fullmatch(path):
-            await self._serve_logs(request, context, matched[1].decode(), send)
+            await self._serve_logs(request, context, matched[1].decode(), receive, send)
         elif matched := _CODE.fullmatch(path):
             await self._serve_code(context, matched[1].decode(), send)
         else:
@@ -77,7 +84,9 @@ class LambentApi:
             raise CallerError("ResourceNotFoundException", "There is no such package.", status=404) from None
         await _write(send, data, kind=(b"content-type", b"application/zip"))
 
-    async def _serve_logs(self, request: HttpRequest, context: RequestContext, name: str, send: Send) -> None:
+    async def _serve_logs(
+        self, request: HttpRequest, context: RequestContext, name: str, receive: Receive, send: Send
+    ) -> None:
         query = dict(parse_qsl(request.query_string.decode("latin-1")))
         since_ms, limit = _number(query, "since", 0), _number(query, "limit", 1000)
         follower = self._logs.follow(context.account, name) if query.get("follow") == "1" else None
@@ -88,11 +97,46 @@ class LambentApi:
         headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         last = events[-1].sequence if events else 0
-        with contextlib.suppress(OSError):
-            await send({"type": "http.response.body", "body": _lines(events), "more_body": True})
-            async for event in follower:
+        await send({"type": "http.response.body", "body": _lines(events), "more_body": True})
+        async with _Ends(receive, self._draining) as ends:
+            while (event := await ends.before(anext(follower, None))) is not None:
                 if event.sequence > last:
                     await send({"type": "http.response.body", "body": _lines([event]), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class _Ends:
+    """What ends a stream that has no end of its own: the client leaves, or the node drains."""
+
+    def __init__(self, receive: Receive, draining: asyncio.Event) -> None:
+        self._receive = receive
+        self._draining = draining
+
+    async def __aenter__(self) -> _Ends:
+        self._waiting = {
+            asyncio.create_task(self._wait_gone(), name="wait for the client to leave"),
+            asyncio.create_task(self._draining.wait(), name="wait for the drain"),
+        }
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+
+    async def before(self, work: Awaitable[_Result]) -> _Result | None:
+        """The result of `work`, None when the end comes first."""
+        task = asyncio.ensure_future(work)
+        await asyncio.wait({task, *self._waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return None
+
+    async def _wait_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
 def _lines(events: list[StoredEvent]) -> bytes:

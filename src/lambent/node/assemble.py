@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def run(settings: Settings) -> int:
     try:
         uvloop.run(_run(settings))
     except OperatorError as exc:
-        print(f"lambent: {exc}", file=sys.stderr)
+        print(f"Error: {exc}", file=sys.stderr)
         return 1
     return 0
 
@@ -120,6 +120,7 @@ class Node:
         self._started_at = time.monotonic()
         self._draining = False
         self.app: Any = None
+        self.on_drain: Callable[[], None] = lambda: None
 
     def health(self) -> Mapping[str, Any]:
         return {"status": "draining" if self._draining else "ok", "version": version()}
@@ -160,6 +161,7 @@ class Node:
                 server.force_exit = True
                 self._zygotes.kill()
             self._draining = True
+            self.on_drain()
             server.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -254,11 +256,13 @@ async def _build(
         runtimes=runtimes,
         profile=profile,
     )
+    lambent_api = LambentApi(node, logs, lambda owner, digest: _read_code(plane, owner, digest))
+    node.on_drain = lambent_api.end_followers
     node.app = Gateway(
         authenticator=_authenticator(settings, accounts, account),
         invoke=InvokeEdge(directory, dispatcher, events.accept),
         api=service,
-        node_api=LambentApi(node, logs, lambda owner, digest: _read_code(plane, owner, digest)),
+        node_api=lambent_api,
         write_error=service.write_error,
     )
     return node

@@ -143,6 +143,8 @@ def test_a_package_can_be_read_by_others(tmp_path: Path) -> None:
         ({"orders.py": TAKES.format("_hidden") + TAKES.format("run")}, "orders.run"),
         ({"src/app.py": TAKES.format("handler")}, "src/app.handler"),
         ({"a.py": TAKES.format("handler"), "broken.py": "def ("}, "a.handler"),
+        ({"app.py": "def handler(e, c):\n    pass\n"}, "app.handler"),
+        ({"main.py": "app = 1\nhandler = make(app)\n"}, "main.handler"),
     ],
 )  # fmt: skip
 def test_the_handler_of_python_code_is_found(tmp_path: Path, files: dict[str, str], handler: str) -> None:

@@ -19,6 +19,7 @@ _USUAL = (
     "handler.lambda_handler",
     "main.lambda_handler",
 )
+_SURE_NAMES = ("handler", "lambda_handler")
 _USUAL_NAMES = ("handler", "lambda_handler", "main")
 _NODE_SUFFIXES = (".mjs", ".js", ".cjs")
 _NODE_MODULES = ("index", "app", "handler", "main", "lambda_function")
@@ -88,14 +89,28 @@ def _python_handlers(files: Sequence[PackageFile]) -> Iterator[str]:
             continue
         tree = _parse(file)
         for node in tree.body if tree is not None else ():
-            if isinstance(node, ast.FunctionDef) and _takes_an_event(node):
-                yield f"{'/'.join(parts)}.{node.name}" if len(parts) > 1 else f"{parts[0]}.{node.name}"
+            name = _handler_name(node)
+            if name:
+                yield f"{'/'.join(parts)}.{name}"
+
+
+def _handler_name(node: ast.stmt) -> str:
+    """What a statement defines that could be called with an event and a context; empty for nothing."""
+    if isinstance(node, ast.FunctionDef) and _takes_an_event(node):
+        return node.name
+    if isinstance(node, ast.Assign):
+        # handler = Mangum(app)
+        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        return next((name for name in names if name in _SURE_NAMES), "")
+    return ""
 
 
 def _takes_an_event(function: ast.FunctionDef) -> bool:
     arguments = [*function.args.posonlyargs, *function.args.args]
     if len(arguments) != 2 or function.name.startswith("_"):
         return False
+    if function.name in _SURE_NAMES:
+        return True
     event, context = (argument.arg.strip("_") for argument in arguments)
     return context in ("context", "ctx", "") and (event in ("event", "") or function.name in _USUAL_NAMES)
 

@@ -43,7 +43,9 @@ class NodeApi(Protocol):
         """Served without a signature."""
         ...
 
-    async def serve(self, request: HttpRequest, context: RequestContext | None, send: Send) -> None: ...
+    async def serve(
+        self, request: HttpRequest, context: RequestContext | None, receive: Receive, send: Send
+    ) -> None: ...
 
 
 WriteError = Callable[[Exception, str], HttpResponse]
@@ -85,7 +87,7 @@ class Gateway:
             if self._node_api.serves(raw_path):
                 public = self._node_api.is_public(raw_path)
                 context = None if public else self._authenticator.authenticate(request, request_id)
-                await self._node_api.serve(request, context, send)
+                await self._node_api.serve(request, context, receive, send)
                 return
             context = self._authenticator.authenticate(request, request_id)
             if matched is not None:
