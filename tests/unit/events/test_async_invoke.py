@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from lambent.events import async_invoke
 from lambent.events.async_invoke import COLLECTION, AsyncInvoker
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.function import Version
@@ -57,7 +56,7 @@ class Clock:
             self.now += seconds
             await real_sleep(0)
 
-        monkeypatch.setattr(async_invoke.asyncio, "sleep", sleep)
+        monkeypatch.setattr("lambent.events.async_invoke.asyncio.sleep", sleep)
 
 
 @pytest.fixture
