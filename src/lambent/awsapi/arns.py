@@ -11,13 +11,14 @@ from lambent.model.errors import CallerError
 
 _FUNCTION = re.compile(
     r"(?:arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):)?"
-    r"(?:(?P<account>\d{12}):)?(?:function:)?"
+    r"(?:(?P<account>[0-9]{12}):)?(?:function:)?"
     r"(?P<name>[A-Za-z0-9_-]{1,64})(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128}))?"
 )
 _LAYER = re.compile(
-    r"(?:arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):layer:)?"
-    r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<version>\d+))?"
+    r"(?:arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):layer:)?"
+    r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<version>[0-9]{1,18}))?"
 )
+_LONGEST_REFERENCE = 512
 
 
 class FunctionName(NamedTuple):
@@ -46,7 +47,7 @@ def parse_function(reference: str, qualifier: str | None = None, *, context: Req
     Raises CallerError: `ValidationException`, `InvalidParameterValueException` when both qualifiers disagree,
     `ResourceNotFoundException` for another region, `AccessDeniedException` for another account.
     """
-    split = _split(reference)
+    split = _split(reference) if len(reference) <= _LONGEST_REFERENCE else None
     if split is None:
         raise CallerError(
             "ValidationException",

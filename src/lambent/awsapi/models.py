@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import importlib.util
+import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ class OperationModel:
 
 
 class ServiceModel:
+    """Raises KeyError for a definition that is not a service model."""
+
     def __init__(self, definition: Json) -> None:
         self.metadata: Json = definition["metadata"]
         self.shapes: dict[str, Json] = definition["shapes"]
@@ -129,15 +132,20 @@ def load_model(service: str, version: str | None = None) -> ServiceModel:
     versions = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     if not versions:
         raise OperatorError(f"botocore has no service model of {service}; reinstall it: pip install -U botocore")
-    return ServiceModel(_without_documentation(_read(folder / (version or versions[-1]))))
+    file = folder / (version or versions[-1])
+    try:
+        return ServiceModel(_without_documentation(_read(file)))
+    except (OSError, EOFError, zlib.error, msgspec.MsgspecError, KeyError) as exc:
+        raise OperatorError(
+            f"botocore's model of {service} in {file} is missing or damaged; reinstall it: pip install -U botocore"
+        ) from exc
 
 
 def _read(folder: Path) -> Json:
     plain = folder / "service-2.json"
-    if plain.exists():
-        return msgspec.json.decode(plain.read_bytes(), type=dict[str, Any])
     packed = plain.with_name("service-2.json.gz")
-    return msgspec.json.decode(gzip.decompress(packed.read_bytes()), type=dict[str, Any])
+    raw = plain.read_bytes() if plain.exists() else gzip.decompress(packed.read_bytes())
+    return msgspec.json.decode(raw, type=dict[str, Any])
 
 
 def _without_documentation(node: Any) -> Any:

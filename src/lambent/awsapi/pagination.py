@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,7 +21,7 @@ def decode_marker(marker: str | None) -> str:
         return ""
     try:
         return base64.b64decode(marker, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise CallerError(
             "InvalidParameterValueException", "The Marker is not one that a list operation returned."
         ) from None

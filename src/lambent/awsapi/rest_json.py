@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -19,6 +18,8 @@ from lambent.model.errors import CallerError
 
 _JSON = (b"content-type", b"application/json")
 _NUMBERS = ("integer", "long", "float", "double")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
 
 class _Route:
@@ -28,9 +29,9 @@ class _Route:
         path, _, query = operation.uri.partition("?")
         self.operation = operation
         self.query = dict(parse_qsl(query, keep_blank_values=True))
-        self.names = re.findall(r"\{(\w+)\+?\}", path)
+        self.names = re.findall(r"\{([\w-]+)\+?\}", path)
         pattern = ""
-        for part in re.split(r"(\{\w+\+?\})", path.rstrip("/")):
+        for part in re.split(r"(\{[\w-]+\+?\})", path.rstrip("/")):
             if not part.startswith("{"):
                 pattern += re.escape(part)
             else:
@@ -38,6 +39,15 @@ class _Route:
         self.pattern = re.compile(pattern + "/?")
         # A static query is more specific than none, a path with fewer variables than one with more.
         self.rank = (-len(self.query), "+}" in path, len(self.names), -len(path))
+
+
+class _Received(NamedTuple):
+    """What a request carries outside of its body."""
+
+    operation: OperationModel
+    labels: dict[str, str]
+    query: list[tuple[str, str]]
+    request: HttpRequest
 
 
 class RestJson:
@@ -74,8 +84,9 @@ class RestJson:
             return {}
         parameters: dict[str, Any] = {}
         query = list(_query(request)) if request.query_string else []
+        received = _Received(operation, labels, query, request)
         for name, member in shape.members.items():
-            value = self._parse_located(name, member, labels, query, request)
+            value = _parse_located(name, member, received)
             if value is not None:
                 parameters[name] = value
         if shape.payload is not None:
@@ -88,30 +99,6 @@ class RestJson:
                 raise _serialization("the request body must be a JSON object")
             parameters |= _parse_structure(body, shape, "", only_body=True)
         return parameters
-
-    def _parse_located(
-        self,
-        name: str,
-        member: Shape,
-        labels: dict[str, str],
-        query: list[tuple[str, str]],
-        request: HttpRequest,
-    ) -> Any:
-        location = member.traits.get("location")
-        if location is None:
-            return None
-        wire_name = member.traits.get("locationName", name)
-        if location == "uri":
-            return _parse_text(labels.get(wire_name), member, name)
-        if location == "querystring":
-            return _parse_query(wire_name, query, member)
-        if location == "header":
-            return _parse_text(request.header(wire_name.lower().encode()), member, name)
-        if location == "headers":
-            prefix = wire_name.lower().encode()
-            found = {key[len(prefix) :]: value for key, value in request.headers if key.startswith(prefix)}
-            return {key.decode("latin-1"): value.decode("latin-1") for key, value in found.items()} or None
-        return None
 
     def write_result(self, operation: OperationModel, result: Mapping[str, Any]) -> HttpResponse:
         response = HttpResponse(status=operation.status)
@@ -141,10 +128,31 @@ class RestJson:
         shape = self._model.error_shape(error.code)
         # Some of the service's errors spell their message with a capital.
         key = "Message" if shape is not None and "Message" in shape.members else "message"
-        body = {"Type": "User" if error.status < 500 else "Server", **error.members, key: error.message}
+        # What the service's front answers (validation, signatures) is in no model and has nothing but its message.
+        typed = {"Type": "User" if error.status < 500 else "Server"} if shape and "Type" in shape.members else {}
+        body = {**typed, **error.members, key: error.message}
         headers: Headers = [_JSON, (b"x-amzn-errortype", error.code.encode())]
         headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
         return HttpResponse(status=error.status, headers=headers, body=msgspec.json.encode(body))
+
+
+def _parse_located(name: str, member: Shape, received: _Received) -> Any:
+    """A member that stands in the path, the query or the headers."""
+    location = member.traits.get("location")
+    wire_name = member.traits.get("locationName", name)
+    if location == "uri":
+        return _parse_text(received.labels.get(wire_name), member, name)
+    if location == "querystring" and member.kind == "map":
+        return _parse_query_map(received, member) or None
+    if location == "querystring":
+        return _parse_query(wire_name, received.query, member)
+    if location == "header":
+        return _parse_text(received.request.header(wire_name.lower().encode()), member, name)
+    if location == "headers":
+        prefix = wire_name.lower()
+        headers = ((key.decode("latin-1"), value.decode("latin-1")) for key, value in received.request.headers)
+        return {key[len(prefix) :]: value for key, value in headers if key.startswith(prefix)} or None
+    return None
 
 
 def _query(request: HttpRequest) -> Iterable[tuple[str, str]]:
@@ -155,9 +163,32 @@ def _parse_query(name: str, query: list[tuple[str, str]], shape: Shape) -> Any:
     values = [value for key, value in query if key == name]
     if shape.kind == "list":
         return [_parse_text(value, shape.item, name) for value in values] or None
-    if shape.kind == "map":
-        return dict(query)
     return _parse_text(values[-1], shape, name) if values else None
+
+
+def _parse_query_map(received: _Received, shape: Shape) -> dict[str, Any]:
+    """Every parameter that is neither another member's nor the route's own."""
+    bound = _bound_names(received.operation)
+    item = shape.value
+    parsed: dict[str, Any] = {}
+    for name, value in received.query:
+        if name in bound:
+            continue
+        if item.kind == "list":
+            parsed.setdefault(name, []).append(_parse_text(value, item.item, name))
+        else:
+            parsed[name] = _parse_text(value, item, name)
+    return parsed
+
+
+def _bound_names(operation: OperationModel) -> set[str]:
+    members = operation.input.members if operation.input is not None else {}
+    named = {
+        member.traits.get("locationName", name)
+        for name, member in members.items()
+        if member.traits.get("location") == "querystring" and member.kind != "map"
+    }
+    return named | {name for name, _ in parse_qsl(operation.uri.partition("?")[2], keep_blank_values=True)}
 
 
 def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
@@ -166,21 +197,27 @@ def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
         return None
     kind = shape.kind
     try:
-        if kind in ("integer", "long"):
-            return int(text)
-        if kind in ("float", "double"):
-            return float(text)
-        if kind == "timestamp":
-            return _parse_timestamp(text, shape)
+        if shape.trait("jsonvalue"):
+            return base64.b64decode(text, validate=True).decode()
     except ValueError:
-        raise _serialization(f"'{text}' at '{name}' is not of type {kind}") from None
+        raise _serialization(f"'{name}' is not base64 of text") from None
+    if kind in _NUMBERS:
+        return _parse_number_text(text, shape, name)
+    if kind == "timestamp":
+        return _parse_timestamp(text, shape)
     if kind == "boolean":
         if text not in ("true", "false"):
             raise _serialization(f"'{text}' at '{name}' is not true or false")
         return text == "true"
-    if shape.trait("jsonvalue"):
-        return base64.b64decode(text).decode()
     return text
+
+
+def _parse_number_text(text: str, shape: Shape, name: str) -> int | float:
+    # Python's own conversions take more than the contract: 1_000, other scripts' digits, inf.
+    whole = shape.kind in ("integer", "long")
+    if not (_WHOLE if whole else _DECIMAL).fullmatch(text):
+        raise _serialization(f"'{text[:40]}' at '{name}' is not of type {shape.kind}")
+    return int(text) if whole else float(text)
 
 
 def _parse_payload(shape: Shape, body: bytes) -> Any:
@@ -257,20 +294,19 @@ def _parse_number(value: Any, shape: Shape, path: str) -> Any:
 def _parse_blob(text: str, path: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise _serialization(f"'{path}' is not valid base64") from None
 
 
 def _parse_timestamp(value: Any, shape: Shape) -> datetime:
     try:
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)
-        if re.fullmatch(r"-?\d+(\.\d+)?", value):
+        if _DECIMAL.fullmatch(value):
             return datetime.fromtimestamp(float(value), UTC)
-        if "," in value:
-            return parsedate_to_datetime(value)
-        return datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except (ValueError, TypeError, OverflowError):
+        at = parsedate_to_datetime(value) if "," in value else datetime.fromisoformat(value.replace("Z", "+00:00"))
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError, OSError):
         raise _serialization(f"'{value}' is not a timestamp ({shape.name})") from None
 
 
@@ -287,7 +323,7 @@ def _add_header(headers: Headers, name: str, value: Any, shape: Shape) -> None:
     if shape.kind == "boolean":
         text = "true" if value else "false"
     elif shape.kind == "timestamp":
-        text = format_datetime(value.astimezone(UTC), usegmt=True)
+        text = str(_encode_timestamp(value, shape, default="rfc822"))
     elif shape.trait("jsonvalue"):
         text = base64.b64encode(str(value).encode()).decode()
     else:
@@ -331,8 +367,8 @@ def _encode_value(value: Any, shape: Shape) -> Any:
     return value
 
 
-def _encode_timestamp(value: datetime, shape: Shape) -> Any:
-    form = shape.trait("timestampFormat")
+def _encode_timestamp(value: datetime, shape: Shape, *, default: str = "unixTimestamp") -> Any:
+    form = shape.trait("timestampFormat") or default
     if form == "iso8601":
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if form == "rfc822":

@@ -41,6 +41,11 @@ class Service:
         self._codec: Codec = CODECS[model.metadata["protocol"]](model)
         self._operations = operations
 
+    def match(self, request: HttpRequest) -> OperationModel | None:
+        """The operation that a request asks for, whether or not it is served."""
+        matched = self._codec.match(request)
+        return matched[0] if matched is not None else None
+
     async def handle(self, request: HttpRequest, context: RequestContext) -> HttpResponse:
         """Raises what the operation raises; `write_error` turns it into a response."""
         matched = self._codec.match(request)

@@ -1,7 +1,8 @@
 """AWS Signature Version 4: checking requests and signing our own.
 
 Source: IAM user guide, "Create a signed AWS API request". On the path of every invocation, so what recurs is cached:
-derived keys, parsed credential scopes, canonical paths.
+derived keys, parsed credential scopes, canonical paths and queries. The body is always part of what is checked:
+`UNSIGNED-PAYLOAD` and streaming payloads are an agreement of S3 and refused here.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import calendar
 import hashlib
 import hmac
-import re
 import time
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from collections.abc import Callable, Collection, Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache, wraps
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from lambent.awsapi.http import HttpRequest
 from lambent.model.errors import CallerError
@@ -24,12 +25,31 @@ MAX_PRESIGNED_S = 604_800
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 _SAFE = "-_.~"
-_SPACES = re.compile(rb" {2,}")
+_LONGEST_CACHED = 512
+_LONGEST_SCOPE_PART = 64
+_UNSIGNED_AMZ = frozenset({b"x-amz-date", b"x-amz-content-sha256", b"x-amz-user-agent", b"x-amz-cf-id"})
+"""May come unsigned: the first two are checked otherwise; SDKs and proxies add the others, and nothing reads them."""
+
+_Text = TypeVar("_Text", str, bytes)
+_Value = TypeVar("_Value")
+
+
+def _cache_short(compute: Callable[[_Text], _Value]) -> Callable[[_Text], _Value]:
+    """Remember results for short arguments only: whoever may send a request chooses them before anything is checked."""
+    remembered = lru_cache(maxsize=1024)(compute)
+
+    @wraps(compute)
+    def find(text: _Text) -> _Value:
+        return remembered(text) if len(text) <= _LONGEST_CACHED else compute(text)
+
+    return find
 
 
 class Secret(NamedTuple):
     secret: str
     account: str
+    session_token: str = ""
+    """What a temporary key must be sent with; empty for a lasting key, which must come without."""
 
 
 class Identity(NamedTuple):
@@ -51,10 +71,20 @@ class _Claim(NamedTuple):
 
 
 class Verifier:
-    """Checks requests against the secrets that `find_secret` knows. `now` gives seconds since 1970."""
+    """Checks requests against the secrets that `find_secret` knows, for the services that are served here.
 
-    def __init__(self, find_secret: Callable[[str], Secret | None], *, now: Callable[[], float] = time.time) -> None:
+    `now` gives seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        find_secret: Callable[[str], Secret | None],
+        *,
+        services: Collection[str] = ("lambda",),
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._find_secret = find_secret
+        self._services = services
         self._now = now
 
     def verify(self, request: HttpRequest) -> Identity:
@@ -73,10 +103,9 @@ class Verifier:
         claimed, separator, signature = authorization.rpartition("Signature=")
         if not separator:
             raise _incomplete("Authorization header requires 'Signature' parameter.")
-        claim = _parse_authorization(claimed)
-        stamp = headers.get(b"x-amz-date", b"").decode("latin-1")
-        if not stamp:
-            raise _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+        signature, comma, rest = signature.partition(",")
+        claim = _parse_authorization(claimed + rest if comma else claimed)
+        stamp = _find_stamp(headers)
         self._check_clock(stamp, claim.day)
         actual = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
         stated = headers.get(b"x-amz-content-sha256")
@@ -84,12 +113,19 @@ class Verifier:
             raise _invalid("The value of x-amz-content-sha256 is not the SHA-256 of the request's body.")
         query = _canonical_query(request.query_string) if request.query_string else ""
         return self._compare(
-            request, headers, claim, stamp=stamp, query=query, payload_hash=actual, signature=signature.strip()
+            request,
+            headers,
+            claim,
+            stamp=stamp,
+            query=query,
+            payload_hash=actual,
+            signature=signature.strip(),
+            token=headers.get(b"x-amz-security-token", b""),
         )
 
     def _verify_query(self, request: HttpRequest, headers: dict[bytes, bytes]) -> Identity:
         pairs = _split_query(request.query_string)
-        given = {name: value for name, value in pairs if name.startswith("X-Amz-")}
+        given = {_show(name): _show(value) for name, value in pairs if name.startswith(b"X-Amz-")}
         missing = [
             name
             for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders")
@@ -101,7 +137,7 @@ class Verifier:
             raise _incomplete(f"Unsupported AWS 'algorithm': '{given['X-Amz-Algorithm']}'.")
         claim = _parse_claim(given["X-Amz-Credential"], given["X-Amz-SignedHeaders"])
         self._check_expiry(given["X-Amz-Date"], given["X-Amz-Expires"], claim.day)
-        query = _join_query([(name, value) for name, value in pairs if name != "X-Amz-Signature"])
+        query = _join_query([(name, value) for name, value in pairs if name != b"X-Amz-Signature"])
         payload = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
         return self._compare(
             request,
@@ -111,6 +147,7 @@ class Verifier:
             query=query,
             payload_hash=payload,
             signature=given.get("X-Amz-Signature", ""),
+            token=given.get("X-Amz-Security-Token", "").encode(),
         )
 
     def _compare(
@@ -123,18 +160,23 @@ class Verifier:
         query: str,
         payload_hash: str,
         signature: str,
+        token: bytes,
     ) -> Identity:
+        if claim.service not in self._services:
+            served = ", ".join(f"'{name}'" for name in self._services)
+            raise _invalid(f"Credential should be scoped to correct service: {served}.")
         secret = self._find_secret(claim.access_key)
-        if secret is None:
+        if secret is None or not hmac.compare_digest(token, secret.session_token.encode()):
             raise CallerError(
                 "UnrecognizedClientException", "The security token included in the request is invalid.", status=403
             )
+        _check_all_signed(headers, claim)
         lines = []
         for name in claim.signed:
             value = headers.get(name)
             if value is None:
-                raise _invalid(f"The signed header '{name.decode()}' is not in the request.")
-            lines.append(name + b":" + _SPACES.sub(b" ", value.strip()))
+                raise _invalid(f"The signed header '{_show(name)}' is not in the request.")
+            lines.append(name + b":" + b" ".join(value.split()))
         canonical = (
             f"{request.method}\n{_canonical_path(request.raw_path, claim.service)}\n{query}\n".encode()
             + b"\n".join(lines)
@@ -144,7 +186,8 @@ class Verifier:
         to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
         key = _derive(secret.secret, claim.day, claim.region, claim.service)
         expected = hmac.digest(key, to_sign.encode(), "sha256").hex()
-        if not hmac.compare_digest(expected, signature):
+        # As bytes: a str that is not ASCII would not be compared but raise.
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise _invalid(
                 "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
                 "Access Key and signing method. Consult the service documentation for details."
@@ -169,7 +212,7 @@ class Verifier:
         at, now = _parse_stamp(stamp), self._now()
         if stamp[:8] != day:
             raise _invalid(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {stamp}")
-        if not expires.isdigit() or not 1 <= int(expires) <= MAX_PRESIGNED_S:
+        if not (expires.isascii() and expires.isdigit() and len(expires) <= 6 and 1 <= int(expires) <= MAX_PRESIGNED_S):
             raise _incomplete(f"X-Amz-Expires must be between 1 and {MAX_PRESIGNED_S} seconds.")
         if at > now + SKEW_S or now > at + int(expires):
             raise _invalid(f"Signature expired: {stamp} with X-Amz-Expires={expires} is over at {_stamp(now)}")
@@ -185,17 +228,20 @@ def sign(
     secret: str,
     region: str,
     service: str = "lambda",
+    session_token: str = "",
     at: float | None = None,
 ) -> dict[str, str]:
-    """The headers of a signed request: those given, `host`, `x-amz-date` and `authorization`."""
+    """The headers of a signed request: those given, `host`, `x-amz-date`, `authorization`, and the token if any."""
     parts = urlsplit(url)
     stamp = _stamp(time.time() if at is None else at)
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
     signed |= {"host": parts.netloc, "x-amz-date": stamp}
+    if session_token:
+        signed["x-amz-security-token"] = session_token
     names = ";".join(sorted(signed))
     lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    path = _canonical_path((parts.path or "/").encode("latin-1"), service)
-    query = _canonical_query(parts.query.encode("latin-1"))
+    path = _canonical_path((parts.path or "/").encode(), service)
+    query = _canonical_query(parts.query.encode())
     canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     signature = _sign_text(canonical, stamp, scope, _derive(secret, stamp[:8], region, service))
@@ -211,22 +257,25 @@ def presign(
     region: str,
     service: str = "lambda",
     expires_s: int,
+    session_token: str = "",
     at: float | None = None,
 ) -> str:
     """A GET URL that carries its own signature."""
     parts = urlsplit(url)
     stamp = _stamp(time.time() if at is None else at)
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
-    pairs = _split_query(parts.query.encode("latin-1"))
-    pairs += [
-        ("X-Amz-Algorithm", _ALGORITHM),
-        ("X-Amz-Credential", f"{access_key}/{scope}"),
-        ("X-Amz-Date", stamp),
-        ("X-Amz-Expires", str(expires_s)),
-        ("X-Amz-SignedHeaders", "host"),
-    ]
-    query = _join_query(pairs)
-    path = _canonical_path(parts.path.encode("latin-1"), service)
+    added = {
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": f"{access_key}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(expires_s),
+        "X-Amz-SignedHeaders": "host",
+    }
+    if session_token:
+        added["X-Amz-Security-Token"] = session_token
+    pairs = _split_query(parts.query.encode())
+    query = _join_query(pairs + [(name.encode(), value.encode()) for name, value in added.items()])
+    path = _canonical_path(parts.path.encode(), service)
     canonical = f"GET\n{path}\n{query}\nhost:{parts.netloc}\n\nhost\n{_EMPTY_HASH}"
     signature = _sign_text(canonical, stamp, scope, _derive(secret, stamp[:8], region, service))
     return f"{parts.scheme}://{parts.netloc}{parts.path}?{query}&X-Amz-Signature={signature}"
@@ -237,7 +286,7 @@ def _sign_text(canonical: str, stamp: str, scope: str, key: bytes) -> str:
     return hmac.digest(key, to_sign.encode(), "sha256").hex()
 
 
-@lru_cache(maxsize=1024)
+@_cache_short
 def _parse_authorization(claimed: str) -> _Claim:
     algorithm, _, rest = claimed.partition(" ")
     if algorithm != _ALGORITHM:
@@ -253,7 +302,9 @@ def _parse_claim(credential: str, signed_headers: str) -> _Claim:
     parts = credential.rsplit("/", 4)
     if len(parts) != 5 or parts[4] != "aws4_request":
         raise _incomplete("Credential must have the form KEY/YYYYMMDD/REGION/SERVICE/aws4_request.")
-    names = tuple(name.encode("latin-1") for name in signed_headers.lower().split(";") if name)
+    if any(len(part) > _LONGEST_SCOPE_PART for part in parts[1:]):
+        raise _incomplete("The credential scope is longer than any date, region or service.")
+    names = tuple(name.encode() for name in signed_headers.lower().split(";") if name)
     if b"host" not in names:
         raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
     return _Claim(parts[0], parts[1], parts[2], parts[3], names, signed_headers.lower())
@@ -267,42 +318,71 @@ def _derive(secret: str, day: str, region: str, service: str) -> bytes:
     return key
 
 
-@lru_cache(maxsize=4096)
 def _canonical_path(raw_path: bytes, service: str) -> str:
-    path = raw_path.decode("latin-1") or "/"
     if service == "s3":
-        return path
-    segments: list[str] = []
-    for segment in path.split("/"):
-        if segment == "..":
+        return raw_path.decode("latin-1") or "/"
+    return _normalize_path(raw_path)
+
+
+@_cache_short
+def _normalize_path(raw_path: bytes) -> str:
+    segments: list[bytes] = []
+    for segment in raw_path.split(b"/"):
+        if segment == b"..":
             segments = segments[:-1]
-        elif segment not in ("", "."):
+        elif segment not in (b"", b"."):
             segments.append(segment)
-    normal = "/" + "/".join(segments)
-    if path.endswith("/") and segments:
-        normal += "/"
+    normal = b"/" + b"/".join(segments)
+    if raw_path.endswith(b"/") and segments:
+        normal += b"/"
     # Encoded once more: the path on the wire is already encoded.
     return quote(normal, safe="/" + _SAFE)
 
 
-def _split_query(query: bytes) -> list[tuple[str, str]]:
-    if not query:
-        return []
-    pairs = (part.partition("=") for part in query.decode("latin-1").split("&") if part)
-    return [(unquote(name), unquote(value)) for name, _, value in pairs]
+def _split_query(query: bytes) -> list[tuple[bytes, bytes]]:
+    # A plus is a blank here since it is one to whoever parses the parameters: what is signed must be what is read.
+    # Bytes, not text: two different invalid sequences would decode to the same replacement character.
+    pairs = (part.partition(b"=") for part in query.replace(b"+", b" ").split(b"&") if part)
+    return [(unquote_to_bytes(name), unquote_to_bytes(value)) for name, _, value in pairs]
 
 
-def _join_query(pairs: list[tuple[str, str]]) -> str:
+def _join_query(pairs: list[tuple[bytes, bytes]]) -> str:
     encoded = sorted((quote(name, safe=_SAFE), quote(value, safe=_SAFE)) for name, value in pairs)
     return "&".join(f"{name}={value}" for name, value in encoded)
 
 
-@lru_cache(maxsize=1024)
+@_cache_short
 def _canonical_query(query: bytes) -> str:
     return _join_query(_split_query(query))
 
 
-@lru_cache(maxsize=64)
+def _check_all_signed(headers: Mapping[bytes, bytes], claim: _Claim) -> None:
+    """An unsigned `x-amz-` header could have been added by anyone on the way, and these change what is done."""
+    for name in headers:
+        if name.startswith(b"x-amz-") and name not in claim.signed and name not in _UNSIGNED_AMZ:
+            raise _invalid(f"There were headers present in the request which were not signed: {_show(name)}")
+
+
+def _find_stamp(headers: Mapping[bytes, bytes]) -> str:
+    stamp = headers.get(b"x-amz-date")
+    if stamp is not None:
+        return _show(stamp)
+    date = _show(headers.get(b"date", b""))
+    if not date:
+        raise _incomplete("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+    if "," not in date:
+        return date
+    try:
+        return _stamp(parsedate_to_datetime(date).timestamp())
+    except ValueError:
+        raise _incomplete(f"The 'Date' header is not a date: '{date}'.") from None
+
+
+def _show(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+@_cache_short
 def _parse_stamp(stamp: str) -> float:
     try:
         return calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))

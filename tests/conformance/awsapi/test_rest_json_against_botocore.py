@@ -134,3 +134,17 @@ def test_a_body_of_the_wrong_form_is_refused_by_the_name_of_its_member(body: byt
     with pytest.raises(CallerError, match=message.replace("(", "\\(")) as caught:
         CODEC.parse(*matched, request)
     assert caught.value.code == "SerializationException"
+
+
+@pytest.mark.parametrize("service", ["scheduler", "mq", "apigatewayv2"])
+def test_other_models_of_the_protocol_are_understood_as_well(service: str) -> None:
+    theirs, codec = botocore.session.get_session().get_service_model(service), RestJson(load_model(service))
+    serializer = create_serializer("rest-json", include_validation=False)
+    for name in theirs.operation_names:
+        operation: OperationModel = theirs.operation_model(name)
+        given = sample(operation.input_shape, random.Random(name)) if operation.input_shape else {}
+        request = to_request(serializer.serialize_to_request(given, operation))
+        matched = codec.match(request)
+        assert matched is not None, name
+        assert matched[0].name == name
+        assert codec.parse(*matched, request) == given
