@@ -32,11 +32,11 @@ class Cgroup:
         self._removed = False
 
     def procs_fds(self) -> list[int]:
-        """New write descriptors of the cgroup.procs files, the caller's to close. Writing "0" enters the group."""
+        """New write descriptors, the caller's to close. A process of one thread that writes "0" enters the groups."""
         fds: list[int] = []
         try:
             for group in self.groups:
-                fds.append(os.open(f"{group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))  # noqa: PERF401
+                fds.append(os.open(f"{group}/{self._flavour.enter_file}", os.O_WRONLY | os.O_CLOEXEC))  # noqa: PERF401
         except OSError:
             for fd in fds:
                 os.close(fd)
