@@ -35,6 +35,7 @@ _LOOP_CONFIG = struct.Struct("=II 52xI176x 64x")
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 _TAKEN_BY_ANOTHER = 16  # EBUSY: between GET_FREE and CONFIGURE
 _ATTEMPTS = 8
+REFILL_DELAY_S = 0.05
 
 
 class ScratchDisk:
@@ -84,7 +85,8 @@ class ScratchDisks:
         if size_mb != self._default_mb or not self._ready:
             return await self._make(size_mb)
         disk = self._ready.popleft()
-        self._fill_up()
+        # Not now: the start that takes this one needs the processors for the next few milliseconds.
+        asyncio.get_running_loop().call_later(REFILL_DELAY_S, self._fill_up)
         return disk
 
     async def close(self) -> None:
@@ -98,7 +100,7 @@ class ScratchDisks:
             self._ready.popleft().release()
 
     def _fill_up(self) -> None:
-        if self._refill is None or self._refill.done():
+        if not self._closed and (self._refill is None or self._refill.done()):
             self._refill = asyncio.create_task(self._fill(), name="make scratch disks")
 
     async def _fill(self) -> None:
