@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from lambent.awsapi.sigv4 import sign
 from lambent.testing.node import LambentNode, make_zip
 
 ROLE = "arn:aws:iam::123456789012:role/any"
@@ -43,6 +45,23 @@ def connect(node: LambentNode) -> Any:
 @pytest.fixture(scope="session")
 def client(node: LambentNode) -> Any:
     return connect(node)
+
+
+def ask(client: Any, path: str) -> Any:
+    """One of Lambent's own endpoints, signed with the client's key."""
+    credentials = client._request_signer._credentials
+    url = f"{client.meta.endpoint_url}{path}"
+    headers = sign(
+        method="GET",
+        url=url,
+        headers={},
+        body=b"",
+        access_key=credentials.access_key,
+        secret=credentials.secret_key,
+        region=client.meta.region_name,
+    )
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
+        return json.load(response)
 
 
 @dataclasses.dataclass(kw_only=True)

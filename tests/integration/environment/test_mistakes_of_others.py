@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Deploy, connect
-from tests.integration.node.test_lifecycle import create, status
+from tests.conftest import Deploy, ask, connect
+from tests.integration.node.test_lifecycle import create
 
 from lambent.testing.node import LambentNode, make_zip
 
 
 def environments(node: LambentNode, name: str) -> list[dict[str, Any]]:
-    found = status(connect(node), node)["environments"]
+    found = ask(connect(node), "/_lambent/status")["environments"]
     return [environment for environment in found if environment["function"] == name]
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
 import pytest
-from tests.conftest import Deploy
-
-from lambent.awsapi.sigv4 import sign
-from lambent.testing.node import LambentNode
+from tests.conftest import Deploy, ask
 
 SOURCE = """
 import logging, sys
@@ -24,20 +19,8 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def available(node: LambentNode, client: Any) -> list[str]:
-    credentials = client._request_signer._credentials
-    url = f"{node.endpoint}/_lambent/runtimes"
-    headers = sign(
-        method="GET",
-        url=url,
-        headers={},
-        body=b"",
-        access_key=credentials.access_key,
-        secret=credentials.secret_key,
-        region="us-east-1",
-    )
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
-        runtimes = json.load(response)["runtimes"]
+def available(client: Any) -> list[str]:
+    runtimes = ask(client, "/_lambent/runtimes")["runtimes"]
     return [runtime["name"] for runtime in runtimes if runtime["available"]]
 
 

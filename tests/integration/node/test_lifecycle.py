@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROLE, connect, own_processes
+from tests.conftest import ROLE, ask, connect, own_processes
 
 from lambent.testing.node import LambentNode, NodeDidNotStart, make_zip
 
@@ -115,29 +115,10 @@ def wait_busy(node: LambentNode) -> None:
     client = connect(node)
     deadline_at = time.monotonic() + 10
     while time.monotonic() < deadline_at:
-        if status(client, node)["concurrency"]["in_use"]:
+        if ask(client, "/_lambent/status")["concurrency"]["in_use"]:
             return
         time.sleep(0.01)
     raise AssertionError("nothing is running")
-
-
-def status(client: Any, node: LambentNode) -> dict[str, Any]:
-    from lambent.awsapi.sigv4 import sign
-
-    credentials = client._request_signer._credentials
-    url = f"{node.endpoint}/_lambent/status"
-    headers = sign(
-        method="GET",
-        url=url,
-        headers={},
-        body=b"",
-        access_key=credentials.access_key,
-        secret=credentials.secret_key,
-        region="us-east-1",
-    )
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
-        found: dict[str, Any] = json.load(response)
-    return found
 
 
 def test_a_drain_that_takes_too_long_is_ended(tmp_path: Path) -> None:
