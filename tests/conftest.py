@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from botocore.config import Config
 from lambent.awsapi.sigv4 import sign
 from lambent.testing.node import LambentNode, make_zip
 
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+"""The runtime that every machine which runs these tests has: their own."""
 ROLE = "arn:aws:iam::123456789012:role/any"
 
 
@@ -106,7 +109,7 @@ def deploy(client: Any) -> Deploy:
             FunctionName=name,
             Role=ROLE,
             Code={"ZipFile": make_zip(files, executable=executable)},
-            **{"Runtime": "python3.11", "Handler": "app.handler", **parameters},
+            **{"Runtime": PYTHON, "Handler": "app.handler", **parameters},
         )
         client.get_waiter("function_active_v2").wait(FunctionName=name)
         return Deployed(client=client, name=name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROLE, connect, is_ci
+from tests.conftest import PYTHON, ROLE, connect, is_ci
 from tests.integration.environment.test_node_functions import RUNTIME as NODE_RUNTIME
 from tests.integration.environment.test_provided_runtimes import SOURCE as BOOTSTRAP_SOURCE
 from tests.integration.node.test_lifecycle import descendants, leftovers, wait_nothing_left
@@ -72,7 +72,7 @@ def test_deploy_invoke_kill_under_load_and_find_everything_again(tmp_path: Path)
     client = connect(node)
     aws = Aws(node, tmp_path)
     packages = {
-        "python": ("python3.11", "app.handler", make_zip({"app.py": "def handler(e, c):\n    return {'py': e}\n"})),
+        "python": (PYTHON, "app.handler", make_zip({"app.py": "def handler(e, c):\n    return {'py': e}\n"})),
         "node": (NODE_RUNTIME, "index.handler", make_zip({"index.js": "exports.handler = async (e) => ({ js: e });"})),
         "compiled": (
             "provided.al2023",
@@ -159,7 +159,7 @@ def test_the_package_of_a_function_downloads_as_it_was_uploaded(tmp_path: Path) 
         client = connect(node)
         package = make_zip({"app.py": "def handler(e, c):\n    return 1\n"})
         client.create_function(
-            FunctionName="f", Runtime="python3.11", Role=ROLE, Handler="app.handler", Code={"ZipFile": package}
+            FunctionName="f", Runtime=PYTHON, Role=ROLE, Handler="app.handler", Code={"ZipFile": package}
         )
         with urllib.request.urlopen(client.get_function(FunctionName="f")["Code"]["Location"]) as response:
             downloaded = response.read()

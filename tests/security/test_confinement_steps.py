@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import is_ci
+from tests.conftest import PYTHON, is_ci
 
 from lambent.dataplane.jail.contain import NAMESPACE_STEPS, PROCESS_STEPS
 from lambent.dataplane.sandbox.channel import ChannelClosed
@@ -70,7 +70,7 @@ async def start_zygote(tmp_path: Path) -> AsyncIterator[StartZygote]:
 def specify(confine: str, fail_step: str, trees: str = "") -> EnvironmentSpec:
     return EnvironmentSpec(
         environment_id=f"{confine}-{fail_step}",
-        runtime="python3.11",
+        runtime=PYTHON,
         handler="app.handler",
         code=CODE,
         layers="",

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.conftest import Deploy
+from tests.conftest import PYTHON, Deploy
 
 
 def test_the_event_goes_in_and_the_result_comes_out(deploy: Deploy) -> None:
@@ -190,7 +190,7 @@ def test_two_environments_of_one_function_have_different_random_numbers(deploy: 
 def test_sys_path_is_in_the_contracts_order(deploy: Deploy) -> None:
     function = deploy("import sys\ndef handler(e, c):\n    return sys.path\n")
     path = function().payload
-    assert path[:4] == ["/var/task", "/opt/python/lib/python3.11/site-packages", "/opt/python", "/var/runtime"]
+    assert path[:4] == ["/var/task", f"/opt/python/lib/{PYTHON}/site-packages", "/opt/python", "/var/runtime"]
     assert not any("site-packages" in entry and not entry.startswith("/opt") for entry in path)
 
 
@@ -201,7 +201,7 @@ def test_environment_variables_are_the_functions_and_the_reserved_ones(deploy: D
     variables = function().payload
     assert variables["STAGE"] == "blue"
     assert variables["AWS_LAMBDA_FUNCTION_NAME"] == function.name
-    assert variables["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.11"
+    assert variables["AWS_EXECUTION_ENV"] == f"AWS_Lambda_{PYTHON}"
     assert variables["LAMBDA_TASK_ROOT"] == "/var/task"
     assert variables["TZ"] == ":UTC"
     assert variables["_X_AMZN_TRACE_ID"].startswith("Root=1-")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROLE, ask, connect, own_processes
+from tests.conftest import PYTHON, ROLE, ask, connect, own_processes
 
 from lambent.testing.node import LambentNode, NodeDidNotStart, make_zip
 
@@ -24,7 +24,7 @@ SLOW = "import time\ndef handler(e, c):\n    time.sleep(e.get('s', 0))\n    retu
 def create(client: Any, name: str, source: str = SLOW, **parameters: Any) -> None:
     client.create_function(
         FunctionName=name,
-        Runtime="python3.11",
+        Runtime=PYTHON,
         Role=ROLE,
         Handler="app.handler",
         Code={"ZipFile": make_zip({"app.py": source})},
