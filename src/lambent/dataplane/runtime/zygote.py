@@ -11,7 +11,7 @@ Messages over the link, a SOCK_SEQPACKET pair; one message each, descriptors alo
     to node     'Z' JSON {"pid": int} + pidfd: the zygote itself, as the node sees it
                 'R' JSON {"landlock": int}: ready to fork
                 'B' JSON {"step": str, "reason": str}: could not start; exits
-                'P' JSON {"id": str, "pid": int} + pidfd: forked; the pid is the node's view only in the process tier
+                'P' JSON {"id": str} + pidfd: forked
                 'E' JSON {"id": str, "reason": str}: could not fork
                 'X' JSON {"id": str, "status": int | null}: ended, with the runtime's wait status if it is known
                 'M' JSON {"error": str} or {} + descriptors: the answer to 'N'
@@ -183,7 +183,7 @@ class Zygote:
         else:
             self._children[pid] = Child(spec.environment_id, exit_read)
             pidfd = os.pidfd_open(pid)
-            _send(self._link, b"P", {"id": spec.environment_id, "pid": pid}, [pidfd])
+            _send(self._link, b"P", {"id": spec.environment_id}, [pidfd])
             os.close(pidfd)
         finally:
             os.close(exit_write)

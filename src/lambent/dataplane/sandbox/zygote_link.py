@@ -60,6 +60,7 @@ class Spawned:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.pid = 0
+        """As this process sees it; 0 when it was gone before it could be looked up."""
         self.pidfd: asyncio.Future[int] = loop.create_future()
         """Becomes ours to close. Raises ZygoteFailed."""
         self.exited: asyncio.Future[int | None] = loop.create_future()
@@ -190,7 +191,7 @@ class ZygoteLink:
     def _take(self, kind: bytes, body: dict[str, Any], fds: list[int]) -> None:
         if kind == b"P":
             spawned = self._spawned[body["id"]]
-            spawned.pid = _pid_of(fds[0]) or body["pid"]
+            spawned.pid = _pid_of(fds[0])
             spawned.pidfd.set_result(fds[0])
         elif kind == b"X":
             spawned = self._spawned.pop(body["id"])
