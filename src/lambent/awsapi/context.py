@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class RequestContext:
+
+class RequestContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     account: str
     region: str
     access_key: str

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import msgspec
 
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(msgspec.Struct, kw_only=True):
     """`raw_path` is percent-encoded as it came; header names are lower-case bytes (as ASGI gives them)."""
 
     method: str
@@ -25,8 +24,7 @@ class HttpRequest:
         return None
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class HttpResponse:
+class HttpResponse(msgspec.Struct, kw_only=True):
     status: int = 200
-    headers: Headers = dataclasses.field(default_factory=list)
+    headers: Headers = []
     body: bytes = b""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Protocol
+
+import msgspec
 
 from lambent.model.function import Version
 
+PoolKey = tuple[str, str, str]
+"""Version ARN, revision, network: environments are never shared across any of them."""
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+
+class Target(msgspec.Struct, kw_only=True):
     """A version resolved from what the caller named, with the limits that hold for it now."""
 
     version: Version
@@ -20,10 +23,14 @@ class Target:
     """How long an invocation beyond the limits may wait for its turn; 0 throttles at once."""
     network: str = "outgoing"
     """`outgoing` or `none`."""
+    pool_key: PoolKey = ("", "", "")
+    """Made of the others."""
+
+    def __post_init__(self) -> None:
+        self.pool_key = (self.version.version_arn, self.version.revision_id, self.network)
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Invocation:
+class Invocation(msgspec.Struct, kw_only=True, gc=False):
     """`payload` passes through untouched: nothing between the edge and the runtime parses it."""
 
     request_id: str
@@ -35,8 +42,7 @@ class Invocation:
     wants_log_tail: bool = False
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, kw_only=True, gc=False):
     """What the runtime answered. `function_error` is empty when the function succeeded."""
 
     payload: bytes

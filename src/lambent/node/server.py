@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 
+from lambent.dataplane.gateway.short_way import ShortWayProtocol
 from lambent.model.errors import OperatorError
 
 BACKLOG = 2048
@@ -47,7 +48,7 @@ def bind(host: str, port: int) -> socket.socket:
 def make_server(app: Any, *, drain_timeout_s: float) -> HttpServer:
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=ShortWayProtocol,
         loop="none",
         ws="none",
         lifespan="off",

@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from lambent.telemetry.platform_lines import end_line, report_line, start_line
+from lambent.telemetry.records import InvocationRecord
+
 LogKind = Literal["platform", "function"]
 """Who wrote a line: a function cannot write the platform's lines, only imitate their text."""
 
@@ -30,8 +33,31 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: LogKind
 
 
+class QuickInvocation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """START, END and REPORT in one, of an invocation that was soon over, went well and wrote nothing itself.
+
+    Most are like that, and on their way an event costs as much as the invocation's other bookkeeping together.
+    """
+
+    record: InvocationRecord
+    started_ms: int
+    ended_ms: int
+
+    def events(self) -> list[LogEvent]:
+        record = self.record
+        lines = (
+            (self.started_ms, start_line(record.request_id, record.version)),
+            (self.ended_ms, end_line(record.request_id)),
+            (self.ended_ms, report_line(record, "")),
+        )
+        return [
+            LogEvent(timestamp_ms=at_ms, request_id=record.request_id, message=line, kind="platform")
+            for at_ms, line in lines
+        ]
+
+
 class LogSink(Protocol):
-    def write(self, stream: LogStream, events: Sequence[LogEvent]) -> None:
+    def write(self, stream: LogStream, events: Sequence[LogEvent] | QuickInvocation) -> None:
         """Take the events in order. Never blocks and never raises; the sequence must not be changed afterwards."""
         ...
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from typing import Protocol
+
+import msgspec
 
 _TIMED_OUT = "Sandbox.Timedout"
 _ALWAYS_SHOWN = ("invocations", "errors", "timeouts", "cold_starts", "billed_ms")
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
-class InvocationRecord:
+class InvocationRecord(msgspec.Struct, kw_only=True, gc=False):
     """What one invocation was and cost. Times as its REPORT line has them."""
 
     request_id: str

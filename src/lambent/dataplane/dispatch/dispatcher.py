@@ -7,22 +7,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.dataplane.dispatch.journal import Journal
 from lambent.dataplane.sandbox import failures
-from lambent.dataplane.sandbox.channel import InitFailed, Reply
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
 from lambent.dataplane.sandbox.launcher import Launcher
 from lambent.dataplane.sandbox.states import Event, State
 from lambent.dataplane.wire.frames import Call
 from lambent.model.errors import PlatformError
-from lambent.model.function import Version
-from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.model.invocation import Invocation, Outcome, PoolKey, Target
 from lambent.telemetry.function_logs import LogSink
 from lambent.telemetry.records import InvocationRecord, Recorder
 
@@ -31,15 +32,31 @@ log = logging.getLogger(__name__)
 START_HELD_S = 0.1
 """How long the START line of an invocation may wait for company."""
 
-PoolKey = tuple[str, str, str]
-"""Version ARN, revision, network: environments are never shared across any of them."""
-
 
 class Stopping(PlatformError):
     """The node is shutting down and takes no new work."""
 
     def __init__(self) -> None:
         super().__init__("The node is stopping; send the request again.", retry_safe=True)
+
+
+Done = Callable[[Outcome | Exception], None]
+
+
+class _Run:
+    """One invocation between admission and its end."""
+
+    __slots__ = ("admission", "began", "cold", "done", "environment", "invocation", "target")
+
+    def __init__(self, target: Target, invocation: Invocation, admission: AccountAdmission, done: Done) -> None:
+        self.target = target
+        self.invocation = invocation
+        self.admission = admission
+        self.done = done
+        self.environment: Environment | None = None
+        self.cold = False
+        self.began = 0.0
+        """`time.perf_counter` when it was delivered."""
 
 
 class Dispatcher:
@@ -78,6 +95,7 @@ class Dispatcher:
         self._drained = asyncio.Event()
         self._drained.set()
         self._stopping = False
+        self._stopped = False
 
     def emit_log(self, environment: Environment, lines: list[bytes]) -> None:
         """Where the launcher sends what environments write."""
@@ -86,21 +104,25 @@ class Dispatcher:
     async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
         if self._stopping:
             raise Stopping
-        version = target.version
-        admission = self._admission_of(version.account)
+        admission = self._admission_of(target.version.account)
         if target.max_wait_ms:
-            await admission.wait(version.name, target.max_wait_ms)
+            await admission.wait(target.version.name, target.max_wait_ms)
         else:
-            admission.take(version.name)
-        self._running += 1
-        self._drained.clear()
-        try:
-            return await self._run(target, invocation)
-        finally:
-            admission.give_back(version.name)
-            self._running -= 1
-            if not self._running:
-                self._drained.set()
+            admission.take(target.version.name)
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._start(_Run(target, invocation, admission, functools.partial(_settle, answer)))
+        return await answer
+
+    def submit(self, target: Target, invocation: Invocation, done: Done) -> None:
+        """`invoke` without a task: `done` is called once with what came of it, later. For targets that do not wait.
+
+        Raises what `invoke` raises before anything runs.
+        """
+        if self._stopping:
+            raise Stopping
+        admission = self._admission_of(target.version.account)
+        admission.take(target.version.name)
+        self._start(_Run(target, invocation, admission, done))
 
     def follow_version(self, version_arn: str, revision_id: str | None) -> None:
         """The version is now at this revision, or gone (None): environments of any other are not used again."""
@@ -127,7 +149,7 @@ class Dispatcher:
 
     async def stop(self) -> None:
         """Stop every environment, busy ones too."""
-        self._stopping = True
+        self._stopping = self._stopped = True
         if self._expiry is not None:
             self._expiry.cancel()
         self._idle.clear()
@@ -137,29 +159,46 @@ class Dispatcher:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _run(self, target: Target, invocation: Invocation) -> Outcome:
-        key = _key_of(target)
-        environment = self._take_idle(key)
-        cold = environment is None
+    def _start(self, run: _Run) -> None:
+        """The run has its slot; from here on it ends in `_finish`, whoever still waits for it."""
+        self._running += 1
+        self._drained.clear()
+        environment = self._take_idle(run.target.pool_key)
         if environment is None:
-            environment = await self._launch(target)
-        clean = False
+            self._carry_out(self._start_cold(run), f"start environment for {run.target.version.name}")
+            return
         try:
-            if cold:
-                failed = await self._initialise(environment, target, invocation)
-                if isinstance(failed, Environment):
-                    environment = failed
-                elif failed is not None:
-                    return failed
-            outcome = await self._invoke(environment, target, invocation, cold=cold)
-            clean = environment.state is State.BUSY
-            return outcome
-        finally:
-            if clean:
-                self._give_back(environment, key)
-            else:
-                # Awaited, so that the slot is free only when the environment is gone.
-                await environment.stop()
+            self._deliver(run, environment)
+        except Exception as exc:
+            self._carry_out(self._stop_and_finish(run, environment, exc), f"stop environment {environment.id}")
+
+    async def _start_cold(self, run: _Run) -> None:
+        environment = None
+        run.cold = True
+        try:
+            environment = await self._launch(run.target)
+            outcome = await self._initialise(environment, run.target, run.invocation)
+            if isinstance(outcome, Environment):
+                environment = outcome
+            elif outcome is not None:
+                await self._stop_and_finish(run, environment, outcome)
+                return
+            self._deliver(run, environment)
+        except Exception as exc:
+            await self._stop_and_finish(run, environment, exc)
+
+    async def _stop_and_finish(self, run: _Run, environment: Environment | None, result: Outcome | Exception) -> None:
+        """Awaits the end of the environment: the slot is free only when it is gone."""
+        if environment is not None:
+            await environment.stop()
+        self._finish(run, result)
+
+    def _finish(self, run: _Run, result: Outcome | Exception) -> None:
+        run.admission.give_back(run.target.version.name)
+        self._running -= 1
+        if not self._running:
+            self._drained.set()
+        run.done(result)
 
     def _take_idle(self, key: PoolKey) -> Environment | None:
         idle = self._idle.get(key)
@@ -184,6 +223,9 @@ class Dispatcher:
         if len(self._living) >= self._max_environments and self._idle_order:
             await self._evict_oldest().stop()
         environment = await self._launcher.start(target)
+        if self._stopped:
+            await environment.stop()
+            raise Stopping
         self._living[environment.id] = environment
         environment.on_exit = self._forget
         self._journal_of(environment).note_init_start()
@@ -243,35 +285,60 @@ class Dispatcher:
             if not clean:
                 await environment.stop()
 
-    async def _invoke(self, environment: Environment, target: Target, invocation: Invocation, *, cold: bool) -> Outcome:
-        version = target.version
-        limit_ms = version.timeout_s * 1000
+    def _deliver(self, run: _Run, environment: Environment) -> None:
+        invocation = run.invocation
+        run.environment = environment
         environment.begin_log()
+        now_ms = int(time.time() * 1000)
         journal = self._journals[environment.id]
-        journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
+        journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail, now_ms=now_ms)
         self._started[environment.id] = journal
         if self._start_timer is None:
             self._start_timer = asyncio.get_running_loop().call_later(START_HELD_S, self._write_starts)
+        limit_ms = run.target.version.timeout_s * 1000
         call = Call(
             invocation.request_id,
             invocation.payload,
-            int(time.time() * 1000) + limit_ms,
-            target.invoked_arn,
+            now_ms + limit_ms,
+            run.target.invoked_arn,
             invocation.trace_id,
             invocation.client_context,
             invocation.cognito_identity,
         )
-        began = time.perf_counter()
+        run.began = time.perf_counter()
+        environment.begin(call, limit_ms, functools.partial(self._take_reply, run))
+
+    def _take_reply(self, run: _Run, reply: Reply | ChannelClosed) -> None:
+        elapsed_ms = (time.perf_counter() - run.began) * 1000
+        environment = run.environment
+        assert environment is not None
+        if isinstance(reply, ChannelClosed):
+            self._carry_out(self._end_failed(run, environment, reply), f"end environment {environment.id}")
+            return
+        result: Outcome | Exception
+        clean = False
         try:
-            reply = await environment.invoke(call, limit_ms)
-        except Ended as ended:
-            elapsed_ms = (time.perf_counter() - began) * 1000
-            return self._conclude_failed(environment, target, invocation, ended, elapsed_ms)
-        elapsed_ms = (time.perf_counter() - began) * 1000
-        environment.drain_log()
-        return self._conclude(
-            environment, target, invocation, reply, elapsed_ms, init_ms=environment.init_ms if cold else None
-        )
+            environment.drain_log()
+            init_ms = environment.init_ms if run.cold else None
+            result = self._conclude(environment, run.target, run.invocation, reply, elapsed_ms, init_ms=init_ms)
+            clean = environment.state is State.BUSY
+        except Exception as exc:
+            result = exc
+        if clean:
+            self._give_back(environment, run.target.pool_key)
+            self._finish(run, result)
+        else:
+            self._carry_out(self._stop_and_finish(run, environment, result), f"stop environment {environment.id}")
+
+    async def _end_failed(self, run: _Run, environment: Environment, closed: ChannelClosed) -> None:
+        result: Outcome | Exception
+        try:
+            ended = await environment.how_it_ended(closed)
+            elapsed_ms = (time.perf_counter() - run.began) * 1000
+            result = self._conclude_failed(environment, run.target, run.invocation, ended, elapsed_ms)
+        except Exception as exc:
+            result = exc
+        await self._stop_and_finish(run, environment, result)
 
     def _conclude_failed(
         self,
@@ -396,7 +463,10 @@ class Dispatcher:
         self._plan_expiry()
 
     def _stop_soon(self, environment: Environment) -> None:
-        task = asyncio.create_task(self._stop(environment), name=f"retire environment {environment.id}")
+        self._carry_out(self._stop(environment), f"retire environment {environment.id}")
+
+    def _carry_out(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -405,6 +475,10 @@ class Dispatcher:
         self._journals.pop(environment.id, None)
 
 
-def _key_of(target: Target) -> PoolKey:
-    version: Version = target.version
-    return (version.version_arn, version.revision_id, target.network)
+def _settle(answer: asyncio.Future[Outcome], result: Outcome | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

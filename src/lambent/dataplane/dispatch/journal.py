@@ -1,6 +1,6 @@
-"""The platform's own lines in a function's log, in the contract's text and JSON forms.
+"""What is written to a function's log around its own lines, in the contract's text and JSON forms.
 
-Sources: developer guide, "Viewing logs for Lambda functions" and "Lambda Telemetry API Event schema reference".
+Source of the latter: developer guide, "Lambda Telemetry API Event schema reference".
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from lambent.dataplane.sandbox.environment import Environment
 from lambent.model import limits
-from lambent.telemetry.function_logs import LogEvent, LogSink, LogStream
+from lambent.telemetry.function_logs import LogEvent, LogSink, LogStream, QuickInvocation
+from lambent.telemetry.platform_lines import end_line, report_line, start_line
 from lambent.telemetry.records import InvocationRecord
 
 _RANK = {"DEBUG": 0, "INFO": 1, "WARN": 2}
@@ -34,13 +35,14 @@ class Journal:
         self._request_id = ""
         self._tail: list[bytes] | None = None
         self._tail_bytes = 0
-        self._held: list[LogEvent] = []
+        self._held_start_ms = 0
+        """When the invocation began whose START is held back; 0 when none is."""
 
     def take_lines(self, lines: list[bytes]) -> None:
         """Lines that the function wrote."""
         now_ms = int(time.time() * 1000)
         request_id = self._request_id
-        events = self.release()
+        events = self._release_start()
         events += [
             LogEvent(timestamp_ms=now_ms, request_id=request_id, message=line, kind="function") for line in lines
         ]
@@ -49,14 +51,9 @@ class Journal:
             for line in lines:
                 self._keep(line)
 
-    def release(self) -> list[LogEvent]:
-        """Take what is held back."""
-        held, self._held = self._held, []
-        return held
-
     def flush(self) -> None:
         """Write what is held back: the start of an invocation that takes long enough to be looked at."""
-        held = self.release()
+        held = self._release_start()
         if held:
             self._sink.write(self._stream, held)
 
@@ -77,15 +74,17 @@ class Journal:
         error = f"\tError Type: {error_type}" if error_type else ""
         self._write(f"INIT_REPORT Init Duration: {init_ms:.2f} ms\tPhase: init\tStatus: {status}{error}")
 
-    def note_start(self, request_id: str, *, wants_tail: bool) -> None:
+    def note_start(self, request_id: str, *, wants_tail: bool, now_ms: int = 0) -> None:
         """Held back for a moment: most invocations are over before anybody could read that they began."""
         self._request_id = request_id
         self._tail = [] if wants_tail else None
         self._tail_bytes = 0
         if self._json:
             self._write_json("platform.start", {"requestId": request_id, "version": self._version}, rank=1)
-        else:
-            self._write(f"START RequestId: {request_id} Version: {self._version}", hold=True)
+            return
+        self._held_start_ms = now_ms or int(time.time() * 1000)
+        if wants_tail:
+            self._keep(start_line(request_id, self._version).encode())
 
     def note_line(self, text: str) -> None:
         """A line of the platform about the running invocation: a timeout, an exit."""
@@ -95,27 +94,14 @@ class Journal:
         """Close the invocation. `status` is `timeout`, `error` or empty. Returns its log's tail if it was asked for."""
         if self._json:
             self._write_json_report(report, status)
+        elif self._held_start_ms and not status and not report.cold and self._tail is None:
+            self._write_quick(report)
         else:
-            self._write_text_report(report, status)
+            self._write(end_line(report.request_id), report_line(report, status))
         tail = b"\n".join([*self._tail, b""])[-limits.LOG_TAIL_BYTES :] if self._tail is not None else b""
         self._request_id = ""
         self._tail = None
         return tail
-
-    def _write_text_report(self, report: InvocationRecord, status: str) -> None:
-        request_id = self._request_id
-        line = (
-            f"REPORT RequestId: {request_id}\tDuration: {report.duration_ms:.2f} ms\t"
-            f"Billed Duration: {report.billed_ms} ms\tMemory Size: {report.memory_mb} MB\t"
-            f"Max Memory Used: {report.max_memory_mb} MB\t"
-        )
-        if report.init_ms is not None:
-            line += f"Init Duration: {report.init_ms:.2f} ms\t"
-        if status:
-            line += f"Status: {status}"
-        if status == "error" and report.error_type:
-            line += f"\tError Type: {report.error_type}"
-        self._write(f"END RequestId: {request_id}", line)
 
     def _write_json_report(self, report: InvocationRecord, status: str) -> None:
         metrics: dict[str, Any] = {
@@ -141,16 +127,26 @@ class Journal:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._write(json.dumps({"time": now, "type": kind, "record": record}, separators=(",", ":")))
 
-    def _write(self, *texts: str, hold: bool = False) -> None:
+    def _write_quick(self, report: InvocationRecord) -> None:
+        started_ms, self._held_start_ms = self._held_start_ms, 0
+        quick = QuickInvocation(record=report, started_ms=started_ms, ended_ms=int(time.time() * 1000))
+        self._sink.write(self._stream, quick)
+
+    def _release_start(self) -> list[LogEvent]:
+        started_ms, self._held_start_ms = self._held_start_ms, 0
+        if not started_ms:
+            return []
+        line = start_line(self._request_id, self._version)
+        return [LogEvent(timestamp_ms=started_ms, request_id=self._request_id, message=line, kind="platform")]
+
+    def _write(self, *texts: str) -> None:
         now_ms = int(time.time() * 1000)
         request_id = self._request_id
-        events = self._held
+        events = self._release_start()
         events += [
             LogEvent(timestamp_ms=now_ms, request_id=request_id, message=text, kind="platform") for text in texts
         ]
-        if not hold:
-            self._held = []
-            self._sink.write(self._stream, events)
+        self._sink.write(self._stream, events)
         if self._tail is not None:
             for text in texts:
                 self._keep(text.encode())

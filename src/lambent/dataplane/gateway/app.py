@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest, HttpResponse
-from lambent.dataplane.gateway.invoke import ROUTE, InvokeEdge
+from lambent.dataplane.gateway.invoke import ROUTE, Answer, InvokeEdge
 from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_request_id
@@ -68,6 +68,18 @@ class Gateway:
         self._api = api
         self._node_api = node_api
         self._write_error = write_error
+
+    def submit(self, request: HttpRequest, reference: bytes, request_id: str, answer: Answer) -> bool:
+        """Serve an Invoke without a task: `answer` is called once, now or later. False: serve it as any other."""
+        try:
+            context = self._authenticator.authenticate(request, request_id)
+            return self._invoke.submit(request, reference, context, answer)
+        except Exception as exc:
+            answer(exc)
+            return True
+
+    def write_error(self, error: Exception, request_id: str) -> HttpResponse:
+        return self._write_error(error, request_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -9,6 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -20,7 +21,7 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_trace_id
-from lambent.model.invocation import Invocation, Invoker, Outcome, Target
+from lambent.model.invocation import Invocation, Outcome, Target
 
 ROUTE = re.compile(rb"^/2015-03-31/functions/([^/]+)/invocations/?$")
 
@@ -33,11 +34,43 @@ Enqueue = Callable[[Target, Invocation], Awaitable[None]]
 """Accepts an event for later; returns when it is durable."""
 
 
+Answer = Callable[[HttpResponse | Exception], None]
+
+
+class Dispatch(Protocol):
+    """See `dispatcher.Dispatcher`."""
+
+    async def invoke(self, target: Target, invocation: Invocation) -> Outcome: ...
+
+    def submit(self, target: Target, invocation: Invocation, done: Callable[[Outcome | Exception], None]) -> None: ...
+
+
 class InvokeEdge:
-    def __init__(self, directory: Directory, invoker: Invoker, enqueue: Enqueue) -> None:
+    def __init__(self, directory: Directory, dispatch: Dispatch, enqueue: Enqueue) -> None:
         self._directory = directory
-        self._invoker = invoker
+        self._dispatch = dispatch
         self._enqueue = enqueue
+
+    def submit(self, request: HttpRequest, reference: bytes, context: RequestContext, answer: Answer) -> bool:
+        """`handle` without a task, for the usual request: `answer` is called once, later.
+
+        False, with nothing done, for a request that only `handle` serves. Raises what `handle` raises before anything
+        runs.
+        """
+        headers = dict(request.headers)
+        if headers.get(b"x-amz-invocation-type", b"RequestResponse") != b"RequestResponse":
+            return False
+        target = self._resolve(request, reference, context)
+        if target.max_wait_ms:
+            return False
+        invocation = _read_invocation(request, headers, context)
+        _check_payload(invocation.payload, is_event=False)
+        self._dispatch.submit(
+            target,
+            invocation,
+            lambda result: answer(result if isinstance(result, Exception) else _write_outcome(result)),
+        )
+        return True
 
     async def handle(self, request: HttpRequest, reference: bytes, context: RequestContext) -> HttpResponse:
         """Raises CallerError as the contract lists, PlatformError."""
@@ -57,11 +90,11 @@ class InvokeEdge:
                 f"1 validation error detected: Value '{kind.decode('latin-1')}' at 'invocationType' failed to satisfy "
                 "constraint: Member must satisfy enum value set: [RequestResponse, Event, DryRun]",
             )
-        return _write_outcome(await self._invoker.invoke(target, invocation))
+        return _write_outcome(await self._dispatch.invoke(target, invocation))
 
     def _resolve(self, request: HttpRequest, reference: bytes, context: RequestContext) -> Target:
         name, qualifier = reference.decode("latin-1"), ""
-        if b"%" in reference or b":" in reference or request.query_string:
+        if request.query_string or b"%" in reference or b":" in reference:
             given = parse_qs(request.query_string.decode("latin-1")).get("Qualifier", [""])[0]
             parsed = arns.parse_function(unquote(name), given or None, context=context)
             name, qualifier = parsed.name, parsed.qualifier or ""

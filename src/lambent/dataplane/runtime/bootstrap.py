@@ -88,32 +88,28 @@ class Loop:
             self._sock.sendall(answer)
 
     def _receive(self) -> Call:
-        kind, length = frames.HEAD.unpack(self._read(frames.HEAD.size))
-        if kind != frames.INVOKE:
+        """Nearly always one read: the node sends a whole frame at once, and the next only after our answer."""
+        buffer = self._buffer
+        got = self._read_into(memoryview(buffer))
+        while got < frames.HEAD.size:
+            got += self._read_into(memoryview(buffer)[got:])
+        kind, length = frames.HEAD.unpack_from(buffer)
+        end = frames.HEAD.size + length
+        if kind != frames.INVOKE or got > end:
             os._exit(1)
-        return frames.decode_call(self._read(length))
+        if end > len(buffer):
+            # Used once: an environment does not stay as large as its largest event.
+            buffer = bytearray(end)
+            buffer[:got] = self._buffer[:got]
+        while got < end:
+            got += self._read_into(memoryview(buffer)[got:end])
+        return frames.decode_call(bytes(memoryview(buffer)[frames.HEAD.size : end]))
 
-    def _read(self, length: int) -> bytes:
-        if length > len(self._buffer):
-            return self._read_large(length)
-        view = memoryview(self._buffer)[:length]
-        got = 0
-        while got < length:
-            count = self._sock.recv_into(view[got:])
-            if not count:
-                os._exit(0)
-            got += count
-        return bytes(view)
-
-    def _read_large(self, length: int) -> bytes:
-        data = bytearray(length)
-        view = memoryview(data)
-        while view:
-            count = self._sock.recv_into(view)
-            if not count:
-                os._exit(0)
-            view = view[count:]
-        return bytes(data)
+    def _read_into(self, view: memoryview) -> int:
+        count = self._sock.recv_into(view)
+        if not count:
+            os._exit(0)
+        return count
 
     def _answer(self, call: Call) -> bytes:
         logs.Requests.current = call.request_id

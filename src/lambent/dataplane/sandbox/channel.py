@@ -7,14 +7,15 @@ channel only carries messages and knows nothing of time limits.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from typing import Protocol
+
+import msgspec
 
 from lambent.dataplane.wire.frames import Call
 
 
-@dataclasses.dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct, gc=False):
     """`error_type` is empty when the function succeeded; else `payload` is the error document."""
 
     payload: bytes
@@ -42,6 +43,9 @@ class ChannelClosed(Exception):
         self.by_end = by_end
 
 
+TakeReply = Callable[[Reply | ChannelClosed], None]
+
+
 class Channel(Protocol):
     async def wait_ready(self) -> float | None:
         """Wait for the end of init. Returns the init time the runtime measured in ms, None if it cannot tell.
@@ -50,10 +54,16 @@ class Channel(Protocol):
         """
         ...
 
-    async def call(self, call: Call) -> Reply:
-        """Deliver one invocation and wait for its answer. One at a time. Raises ChannelClosed."""
+    def send(self, call: Call, take: TakeReply) -> None:
+        """Deliver one invocation. One at a time.
+
+        `take` is called exactly once, after `send` has returned: with the answer, or with why there will be none.
+        """
         ...
 
     def close(self) -> None:
-        """Free sockets; a waiting `wait_ready` or `call` raises ChannelClosed. May be called twice."""
+        """Free sockets; a waiting `wait_ready` raises ChannelClosed, a waiting `take` is given one.
+
+        May be called twice.
+        """
         ...

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from lambent.dataplane.sandbox.channel import Channel, ChannelClosed, Reply
+from lambent.dataplane.sandbox.channel import Channel, ChannelClosed, Reply, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.log_pipe import LogPipe
 from lambent.dataplane.sandbox.states import EnvironmentState, Event, State
@@ -91,6 +91,8 @@ class Environment:
         self._gauge = gauge
         self._deadlines = deadlines
         self._on_time = self._time_out
+        self._on_reply = self._note_reply
+        self._take_reply: TakeReply | None = None
         self._release = release
         self._state = EnvironmentState()
         self._channel: Channel | None = None
@@ -128,25 +130,43 @@ class Environment:
         try:
             measured = await self._channel.wait_ready()
         except ChannelClosed as exc:
-            raise await self._how_it_ended(exc) from exc
+            raise await self.how_it_ended(exc) from exc
         finally:
             self._deadlines.leave(self._on_time)
         if self._state.current is not State.STARTING:
-            raise await self._how_it_ended(ChannelClosed())
+            raise await self.how_it_ended(ChannelClosed())
         self.init_ms = (time.perf_counter() - began) * 1000 if measured is None else measured
         self._state.take(Event.BOOTED)
 
-    async def invoke(self, call: Call, limit_ms: float) -> Reply:
-        """Deliver one invocation. Raises Ended; a reply after the limit is never accepted."""
+    def begin(self, call: Call, limit_ms: float, take: TakeReply) -> None:
+        """Deliver one invocation. `take` is called once, later: with the answer, or with what `how_it_ended` explains.
+
+        A reply after the limit is never accepted.
+        """
         assert self._channel is not None
         self.invocations += 1
         self._deadlines.enter(self._on_time, limit_ms)
-        try:
-            return await self._channel.call(call)
-        except ChannelClosed as exc:
-            raise await self._how_it_ended(exc) from exc
-        finally:
-            self._deadlines.leave(self._on_time)
+        self._take_reply = take
+        self._channel.send(call, self._on_reply)
+
+    def _note_reply(self, reply: Reply | ChannelClosed) -> None:
+        self._deadlines.leave(self._on_time)
+        take, self._take_reply = self._take_reply, None
+        assert take is not None
+        take(reply)
+
+    async def how_it_ended(self, closed: ChannelClosed) -> Ended:
+        """Why the channel closed: waits for the end of the process."""
+        status = await self._wait_exit(at_once=self._timed_out or not closed.by_end)
+        if self._log is not None:
+            self._log.drain()
+        if self._timed_out:
+            return Ended(Cause.TIMEOUT, status)
+        if self._gauge.oom_kills() and status is not None and os.WIFSIGNALED(status):
+            return Ended(Cause.OUT_OF_MEMORY, status)
+        if closed.by_end or self._exited_first:
+            return Ended(Cause.EXIT, status)
+        return Ended(Cause.PROTOCOL, status, closed.reason)
 
     def begin_log(self) -> None:
         if self._log is not None:
@@ -197,18 +217,6 @@ class Environment:
         # Not the end of the process but the deadline itself ends the call: nothing that still comes counts.
         if self._channel is not None:
             self._channel.close()
-
-    async def _how_it_ended(self, closed: ChannelClosed) -> Ended:
-        status = await self._wait_exit(at_once=self._timed_out or not closed.by_end)
-        if self._log is not None:
-            self._log.drain()
-        if self._timed_out:
-            return Ended(Cause.TIMEOUT, status)
-        if self._gauge.oom_kills() and status is not None and os.WIFSIGNALED(status):
-            return Ended(Cause.OUT_OF_MEMORY, status)
-        if closed.by_end or self._exited_first:
-            return Ended(Cause.EXIT, status)
-        return Ended(Cause.PROTOCOL, status, closed.reason)
 
     async def _wait_exit(self, *, at_once: bool) -> int | None:
         """The wait status. A runtime that hung up is about to exit and must be let, or its status is lost."""

@@ -7,13 +7,14 @@ import json
 import socket
 from typing import cast
 
-from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TakeReply
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.frames import Call
 
 MAX_BODY_BYTES = 6_291_556 + 1_048_576
 """The largest response and a generous error type; a longer frame is an attack and ends the channel."""
 
+_ANSWERS = (frames.RESULT, frames.ERROR)
 _TO_NODE = frozenset((frames.READY, frames.FAILED, frames.RESULT, frames.ERROR, frames.STEP))
 
 
@@ -34,7 +35,7 @@ class FrameChannel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._ready: asyncio.Future[float | None] = loop.create_future()
-        self._reply: asyncio.Future[Reply] | None = None
+        self._take_reply: TakeReply | None = None
         self._closed: ChannelClosed | None = None
 
     @classmethod
@@ -56,16 +57,12 @@ class FrameChannel(asyncio.Protocol):
             if not closed.by_end:
                 raise
 
-    async def call(self, call: Call) -> Reply:
+    def send(self, call: Call, take: TakeReply) -> None:
         if self._closed is not None or self._transport is None:
-            raise self._closed or ChannelClosed()
-        reply: asyncio.Future[Reply] = self._loop.create_future()
-        self._reply = reply
+            self._loop.call_soon(take, self._closed or ChannelClosed())
+            return
+        self._take_reply = take
         self._transport.write(frames.encode_call(call))
-        try:
-            return await reply
-        finally:
-            self._reply = None
 
     def close(self) -> None:
         self._fail(ChannelClosed("the node closed it"))
@@ -100,15 +97,15 @@ class FrameChannel(asyncio.Protocol):
         self._fail(ChannelClosed(by_end=True))
 
     def _take(self, kind: bytes, body: bytes) -> None:
-        reply = self._reply
-        if kind in (frames.RESULT, frames.ERROR):
-            if reply is None or reply.done():
+        if kind in _ANSWERS:
+            take, self._take_reply = self._take_reply, None
+            if take is None:
                 self._fail(ChannelClosed("the environment answered without having been asked"))
             elif kind == frames.RESULT:
-                reply.set_result(Reply(body))
+                take(Reply(body))
             else:
                 error_type, payload = frames.decode_error(body)
-                reply.set_result(Reply(payload, error_type))
+                take(Reply(payload, error_type))
         elif self._ready.done():
             self._fail(ChannelClosed("the environment reported its start twice"))
         elif kind == frames.READY:
@@ -125,12 +122,15 @@ class FrameChannel(asyncio.Protocol):
         self._closed = reason
         if self._transport is not None:
             self._transport.abort()
-        for waiter in (self._ready, self._reply):
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(reason)
+        if not self._ready.done():
+            self._ready.set_exception(reason)
         # A start that nobody waits for any more must not be reported as a lost exception.
-        if self._ready.done() and not self._ready.cancelled():
+        if not self._ready.cancelled():
             self._ready.exception()
+        take, self._take_reply = self._take_reply, None
+        if take is not None:
+            # Later: whoever closes it is in the middle of something.
+            self._loop.call_soon(take, reason)
 
 
 def _init_ms(body: bytes) -> float | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lambent.dataplane.sandbox.channel import Channel, InitFailed, Reply
+from lambent.dataplane.sandbox.channel import Channel, InitFailed, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.environment import Environment, Gauge
 from lambent.dataplane.sandbox.frame_channel import FrameChannel, StepFailed
@@ -386,8 +386,8 @@ class LaunchedChannel:
             raise InitFailed("Runtime.InvalidEntrypoint", json.dumps(document).encode()) from failed
         return await self._api.wait_ready()
 
-    async def call(self, call: Call) -> Reply:
-        return await self._api.call(call)
+    def send(self, call: Call, take: TakeReply) -> None:
+        self._api.send(call, take)
 
     def close(self) -> None:
         self._frames.close()

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Mapping
 
 from lambent.dataplane.sandbox import runtime_api_http as http
-from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TakeReply
 from lambent.dataplane.sandbox.runtime_api_connection import Connection, Exchange, Head
 from lambent.dataplane.sandbox.runtime_api_http import Answer, Operation, Route
 from lambent.dataplane.sandbox.runtime_api_states import Event, IllegalTransition, RuntimeState, State
@@ -42,9 +42,14 @@ _EVENTS = {
 
 
 class _Invocation:
-    def __init__(self, call: Call, reply: asyncio.Future[Reply]) -> None:
+    def __init__(self, call: Call, take: TakeReply) -> None:
         self.call = call
-        self.reply = reply
+        self._take: TakeReply | None = take
+
+    def release(self) -> TakeReply | None:
+        """Whoever gets it answers; nobody gets it twice."""
+        take, self._take = self._take, None
+        return take
 
 
 class RuntimeApiChannel:
@@ -76,21 +81,17 @@ class RuntimeApiChannel:
         """Returns when the runtime first asks for an event. Raises InitFailed, ChannelClosed."""
         await self._ready
 
-    async def call(self, call: Call) -> Reply:
-        """Deliver one invocation and wait for its answer. One at a time. Raises ChannelClosed."""
+    def send(self, call: Call, take: TakeReply) -> None:
+        """Deliver one invocation. One at a time."""
         if self._closed:
-            raise ChannelClosed
+            self._loop.call_soon(take, ChannelClosed())
+            return
         assert self._pending is None, "one invocation at a time"
-        invocation = self._pending = _Invocation(call, self._loop.create_future())
+        self._pending = _Invocation(call, take)
         self._offer()
-        try:
-            return await invocation.reply
-        finally:
-            if self._pending is invocation:
-                self._pending = None
 
     def close(self) -> None:
-        """Free sockets; a waiting `wait_ready` or `call` raises ChannelClosed. May be called twice."""
+        """Free sockets and tell those who wait. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -100,8 +101,10 @@ class RuntimeApiChannel:
         for connection in list(self._connections):
             connection.abort()
         for invocation in (self._pending, self._current):
-            if invocation is not None and not invocation.reply.done():
-                invocation.reply.set_exception(ChannelClosed("the node closed it"))
+            take = invocation.release() if invocation is not None else None
+            if take is not None:
+                # Later: whoever closes it is in the middle of something.
+                self._loop.call_soon(take, ChannelClosed("the node closed it"))
         if not self._ready.done():
             self._fail_ready(ChannelClosed("the node closed it"))
 
@@ -223,8 +226,9 @@ class RuntimeApiChannel:
             return
         assert self._current is not None
         self._state.take(Event.FINISH)
-        if not self._current.reply.done():
-            self._current.reply.set_result(reply)
+        take = self._current.release()
+        if take is not None:
+            take(reply)
         self._offer()
 
     def _offer(self) -> None:
