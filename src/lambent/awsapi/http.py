@@ -16,12 +16,16 @@ class HttpRequest(msgspec.Struct, kw_only=True):
     headers: Headers
     body: bytes = b""
 
+    fields: dict[bytes, bytes] = {}
+    """The last value of each header; made of `headers`."""
+
+    def __post_init__(self) -> None:
+        self.fields = dict(self.headers)
+
     def header(self, name: bytes) -> str | None:
         """The last value of a header, by its lower-case name."""
-        for key, value in reversed(self.headers):
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        value = self.fields.get(name)
+        return value.decode("latin-1") if value is not None else None
 
 
 class HttpResponse(msgspec.Struct, kw_only=True):

@@ -64,6 +64,8 @@ from lambent.telemetry.records import CountingRecorder
 log = logging.getLogger(__name__)
 
 _CODE_URL_S = 600
+SWITCH_INTERVAL_S = 0.000_5
+"""How long the log's thread may keep the loop's waiting: at Python's 5 ms it decides the slowest percent."""
 GC_THRESHOLD = 50_000
 """Allocations between collections of young objects; an invocation leaves no cycles behind."""
 
@@ -171,6 +173,7 @@ class Node:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 100)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         await serve(server, listener)
         log.info("drained", extra={"action": "drained"})
 

@@ -93,7 +93,6 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self._drained = asyncio.Event()
-        self._drained.set()
         self._stopping = False
         self._stopped = False
 
@@ -145,7 +144,8 @@ class Dispatcher:
     async def drain(self) -> None:
         """Take no new work and wait until what runs has ended."""
         self._stopping = True
-        await self._drained.wait()
+        if self._running:
+            await self._drained.wait()
 
     async def stop(self) -> None:
         """Stop every environment, busy ones too."""
@@ -162,7 +162,6 @@ class Dispatcher:
     def _start(self, run: _Run) -> None:
         """The run has its slot; from here on it ends in `_finish`, whoever still waits for it."""
         self._running += 1
-        self._drained.clear()
         environment = self._take_idle(run.target.pool_key)
         if environment is None:
             self._carry_out(self._start_cold(run), f"start environment for {run.target.version.name}")
@@ -196,7 +195,7 @@ class Dispatcher:
     def _finish(self, run: _Run, result: Outcome | Exception) -> None:
         run.admission.give_back(run.target.version.name)
         self._running -= 1
-        if not self._running:
+        if self._stopping and not self._running:
             self._drained.set()
         run.done(result)
 
@@ -214,7 +213,11 @@ class Dispatcher:
             self._stop_soon(environment)
             return
         environment.take(Event.FINISHED)
-        self._idle.setdefault(key, []).append(environment)
+        idle = self._idle.get(key)
+        if idle is None:
+            self._idle[key] = [environment]
+        else:
+            idle.append(environment)
         self._idle_order[environment] = key
         if self._expiry is None:
             self._plan_expiry()

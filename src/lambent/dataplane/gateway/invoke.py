@@ -57,7 +57,7 @@ class InvokeEdge:
         False, with nothing done, for a request that only `handle` serves. Raises what `handle` raises before anything
         runs.
         """
-        headers = dict(request.headers)
+        headers = request.fields
         if headers.get(b"x-amz-invocation-type", b"RequestResponse") != b"RequestResponse":
             return False
         target = self._resolve(request, reference, context)
@@ -74,7 +74,7 @@ class InvokeEdge:
 
     async def handle(self, request: HttpRequest, reference: bytes, context: RequestContext) -> HttpResponse:
         """Raises CallerError as the contract lists, PlatformError."""
-        headers = dict(request.headers)
+        headers = request.fields
         kind = headers.get(b"x-amz-invocation-type", b"RequestResponse")
         target = self._resolve(request, reference, context)
         if kind == b"DryRun":

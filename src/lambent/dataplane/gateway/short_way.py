@@ -9,10 +9,12 @@
 # Rule 2: a request that turns out to be unusual leaves the short way before anything was done for it.
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.model.identifiers import new_request_id
@@ -24,6 +26,23 @@ MAX_BODY_BYTES = 65_536
 """uvicorn stops reading a connection beyond this; so does the short way, by leaving it."""
 
 _ROUTE = re.compile(rb"/2015-03-31/functions/([^/?#]+)/invocations/?(?:\?([^#]*))?")
+
+
+class _DefaultHeaders:
+    """The headers of every answer as bytes; uvicorn makes a new list of them each second, for the date."""
+
+    def __init__(self) -> None:
+        self._encoded = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    def encode(self, state: ServerState) -> bytes:
+        if state.default_headers is not self._headers:
+            self._headers = state.default_headers
+            self._encoded = b"".join(b"%b: %b\r\n" % header for header in self._headers)
+        return self._encoded
+
+
+_default_headers = _DefaultHeaders()
 
 
 class _NoEvent:
@@ -49,14 +68,13 @@ class _Cycle:
     def __init__(self, protocol: ShortWayProtocol) -> None:
         self._protocol = protocol
         self._gateway: Gateway = protocol.app
-        self._request_id = ""
+        self._request_id = new_request_id()
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
         self.message_event = _NO_EVENT
 
     def submit(self, request: HttpRequest, reference: bytes) -> bool:
-        self._request_id = new_request_id()
         return self._gateway.submit(request, reference, self._request_id, self._answer)
 
     def _answer(self, result: HttpResponse | Exception) -> None:
@@ -72,14 +90,15 @@ class ShortWayProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._short: _Cycle | None = None
+        self._idle_since = math.inf
+        """The loop's time of the last answer; infinite while a request is under way."""
         self._reference = self._query = b""
         self._body: bytes = b""
 
     def on_message_begin(self) -> None:
         # uvicorn's own, which makes the scope, is called when the request has left the short way.
         self._short = None
-        # An answer that was given at once may have armed it just before.
-        self._unset_keepalive_if_required()
+        self._idle_since = math.inf
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -120,19 +139,61 @@ class ShortWayProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def write_answer(self, response: HttpResponse, request_id: str, *, keep_alive: bool) -> None:
-        parts = [STATUS_LINE[response.status]]
-        for name, value in (*self.server_state.default_headers, *response.headers):
-            parts += (name, b": ", value, b"\r\n")
+        body = response.body
+        lines = [b"%b: %b\r\n" % header for header in response.headers]
         if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(
-            b"content-length: %d\r\nx-amzn-requestid: %b\r\n\r\n%b"
-            % (len(response.body), request_id.encode(), response.body)
+            lines.append(b"connection: close\r\n")
+        # One write, so that the client is woken once.
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\nx-amzn-requestid: %b\r\n\r\n%b"
+            % (
+                STATUS_LINE[response.status],
+                _default_headers.encode(self.server_state),
+                b"".join(lines),
+                len(body),
+                request_id.encode(),
+                body,
+            )
         )
-        self.transport.write(b"".join(parts))
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    # One timer that looks when the last answer was, instead of a new one after each.
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idleness(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since == math.inf:
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._watch_idleness(left_s)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+
+    def _unset_keepalive_if_required(self) -> None:
+        """uvicorn calls it for each piece that comes; `on_message_begin` is enough."""
+
+    def _watch_idleness(self, wait_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
 
     def _is_usual(self) -> bool:
         return (

@@ -38,6 +38,8 @@ class LogPipe:
         # Two reads empty a pipe of the default size; a thread that goes on writing must not keep us here.
         if self._read():
             self._read()
+        if not self._partial and not self._dropped_bytes:
+            return
         lines = []
         if self._partial:
             lines.append(self._partial)
@@ -45,8 +47,7 @@ class LogPipe:
         if self._dropped_bytes:
             lines.append(b"[lambent] %d bytes of output were dropped beyond the limit" % self._dropped_bytes)
             self._dropped_bytes = 0
-        if lines:
-            self._emit(lines)
+        self._emit(lines)
 
     def close(self) -> None:
         if self._fd < 0:

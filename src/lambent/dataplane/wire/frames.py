@@ -21,12 +21,14 @@ trace id, client context, Cognito identity), then these five as UTF-8.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Tuple
 
 INVOKE, READY, FAILED, RESULT, ERROR, STEP = b"I", b"R", b"F", b"O", b"E", b"S"
 
 HEAD = struct.Struct("!cI")
 _INVOKE = struct.Struct("!QHHHHH")
+_INVOKE_HEAD = struct.Struct("!cIQHHHHH")
+"""Both in one: network order has no padding."""
 
 
 class Call(NamedTuple):
@@ -47,10 +49,14 @@ def encode(kind: bytes, body: bytes) -> bytes:
 
 def encode_call(call: Call) -> bytes:
     """A whole INVOKE frame."""
-    texts = [text.encode() for text in (call[0], call[3], call[4], call[5], call[6])]
-    head = _INVOKE.pack(call.deadline_ms, *map(len, texts))
-    length = len(head) + sum(map(len, texts)) + len(call.event)
-    return b"".join((HEAD.pack(INVOKE, length), head, *texts, call.event))
+    texts = (call.request_id, call.invoked_arn, call.trace_id, call.client_context, call.cognito_identity)
+    data = "".join(texts).encode()
+    # Nearly always ASCII, where characters and bytes are the same number.
+    lengths = [len(text) for text in texts]
+    if len(data) != sum(lengths):
+        lengths = [len(text.encode()) for text in texts]
+    length = _INVOKE.size + len(data) + len(call.event)
+    return _INVOKE_HEAD.pack(INVOKE, length, call.deadline_ms, *lengths) + data + call.event
 
 
 def decode_call(body: bytes) -> Call:
@@ -59,14 +65,34 @@ def decode_call(body: bytes) -> Call:
         deadline_ms, *lengths = _INVOKE.unpack_from(body)
     except struct.error as exc:
         raise ValueError("invoke frame is cut short") from exc
-    at = _INVOKE.size
-    texts = []
-    for length in lengths:
-        texts.append(body[at : at + length].decode())
-        at += length
-    if at > len(body):
+    end = _INVOKE.size + sum(lengths)
+    if end > len(body):
         raise ValueError("invoke frame is cut short")
-    return Call(texts[0], body[at:], deadline_ms, texts[1], texts[2], texts[3], texts[4])
+    data = body[_INVOKE.size : end]
+    texts = data.decode()
+    if len(texts) != len(data):
+        return Call._make(_split_call(data, lengths, body[end:], deadline_ms))
+    first, second, third, fourth, _ = lengths
+    second += first
+    third += second
+    fourth += third
+    return Call(
+        texts[:first],
+        body[end:],
+        deadline_ms,
+        texts[first:second],
+        texts[second:third],
+        texts[third:fourth],
+        texts[fourth:],
+    )
+
+
+def _split_call(data: bytes, lengths: List[int], event: bytes, deadline_ms: int) -> List[Any]:
+    texts, at = [], 0
+    for length in lengths:
+        texts.append(data[at : at + length].decode())
+        at += length
+    return [texts[0], event, deadline_ms, *texts[1:]]
 
 
 def encode_error(kind: bytes, error_type: str, payload: bytes) -> bytes:
