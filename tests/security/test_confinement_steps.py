@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.channels import deliver
 from tests.conftest import PYTHON, is_ci
 
 from lambent.dataplane.jail.contain import NAMESPACE_STEPS, PROCESS_STEPS
@@ -136,7 +137,7 @@ async def test_the_end_of_the_zygote_ends_its_environments(
     await channel.wait_ready()
     await link.stop()
     with pytest.raises(ChannelClosed):
-        await channel.call(object())  # type: ignore[arg-type]
+        await deliver(channel, object())  # type: ignore[arg-type]
     assert not Path(f"/proc/{pid}").exists()
 
 

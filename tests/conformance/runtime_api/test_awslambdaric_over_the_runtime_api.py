@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.channels import deliver
 
 from lambent.dataplane.sandbox.channel import InitFailed
 from lambent.dataplane.sandbox.runtime_api import RuntimeApiChannel
@@ -82,7 +83,7 @@ async def test_awslambdaric_answers_many_warm_calls_and_survives_an_error(
             client_context='{"custom":{"k":"v"}}',
             cognito_identity='{"cognitoIdentityId":"me","cognitoIdentityPoolId":"pool"}',
         )
-        reply = await channel.call(first)
+        reply = await deliver(channel, first)
         assert reply.error_type == ""
         assert json.loads(reply.payload) == {
             "event": "hü",
@@ -93,14 +94,14 @@ async def test_awslambdaric_answers_many_warm_calls_and_survives_an_error(
             "identity": "me",
         }
         for number in range(200):
-            reply = await channel.call(call(f"id-{number}", b"%d" % number))
+            reply = await deliver(channel, call(f"id-{number}", b"%d" % number))
             assert json.loads(reply.payload)["event"] == number
-        failed = await channel.call(call("id-boom", b'"boom"'))
+        failed = await deliver(channel, call("id-boom", b'"boom"'))
         document = json.loads(failed.payload)
         assert failed.error_type == "Runtime.Unknown"
         assert (document["errorType"], document["errorMessage"]) == ("ValueError", "told to")
         assert document["requestId"] == "id-boom"
-        large = await channel.call(call("id-large", b'"' + b"x" * 3_000_000 + b'"'))
+        large = await deliver(channel, call("id-large", b'"' + b"x" * 3_000_000 + b'"'))
         assert len(json.loads(large.payload)["event"]) == 3_000_000
     assert process.returncode is None
 
@@ -111,7 +112,7 @@ async def test_awslambdaric_learns_that_its_response_was_too_large(
     process = await run("def handler(event, context):\n    return 'x' * event\n")
     async with asyncio.timeout(30):
         await channel.wait_ready()
-        assert (await channel.call(call("id-1", b"7000000"))).error_type == "Function.ResponseSizeTooLarge"
+        assert (await deliver(channel, call("id-1", b"7000000"))).error_type == "Function.ResponseSizeTooLarge"
         # What it does about the refusal (it exits) is its own affair.
         await process.wait()
 

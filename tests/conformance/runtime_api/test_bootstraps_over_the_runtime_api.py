@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.channels import deliver
 
 from lambent.dataplane.sandbox.channel import Reply
 from lambent.dataplane.sandbox.runtime_api import RuntimeApiChannel
@@ -75,9 +76,9 @@ async def test_a_compiled_bootstrap_serves_calls(
     async with asyncio.timeout(30):
         await channel.wait_ready()
         for number in range(300):
-            reply = await channel.call(call(f"id-{number}", b"%d" % number))
+            reply = await deliver(channel, call(f"id-{number}", b"%d" % number))
             assert reply == Reply(b'{"echo":%d}' % number)
-        failed = await channel.call(call("id-fail", b"fail"))
+        failed = await deliver(channel, call("id-fail", b"fail"))
     assert failed.error_type == "Function.Failed"
     assert json.loads(failed.payload) == {"errorMessage": "told to", "errorType": "Function.Failed"}
 
@@ -92,10 +93,10 @@ async def test_a_shell_bootstrap_around_curl_serves_calls(
     await run(program)
     async with asyncio.timeout(30):
         await channel.wait_ready()
-        assert await channel.call(call("id-1", b"1")) == Reply(b"echo 1")
-        assert await channel.call(call("id-2", b'"fail"')) == Reply(
+        assert await deliver(channel, call("id-1", b"1")) == Reply(b"echo 1")
+        assert await deliver(channel, call("id-2", b'"fail"')) == Reply(
             b'{"errorMessage":"m","errorType":"T"}', "Function.Failed"
         )
         # More than 1 MB: curl asks first whether to send it.
-        assert await channel.call(call("id-3", b'"large"')) == Reply(b"x" * 3_000_000)
-        assert await channel.call(call("id-4", b'"stream"')) == Reply(b"in pieces")
+        assert await deliver(channel, call("id-3", b'"large"')) == Reply(b"x" * 3_000_000)
+        assert await deliver(channel, call("id-4", b'"stream"')) == Reply(b"in pieces")

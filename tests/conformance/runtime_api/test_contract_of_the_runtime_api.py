@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.channels import deliver
 
 from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
 from lambent.dataplane.sandbox.runtime_api import RuntimeApiChannel
@@ -35,7 +36,7 @@ def forbidden(source: str, target: str) -> bytes:
 
 async def start(channel: RuntimeApiChannel, client: Client, call: Call) -> asyncio.Task[Reply]:
     """The runtime has been handed the event and works on it."""
-    task = asyncio.create_task(channel.call(call))
+    task = asyncio.create_task(deliver(channel, call))
     answer = await client.next()
     assert answer.fields["lambda-runtime-aws-request-id"] == call.request_id
     return task
@@ -45,7 +46,7 @@ async def test_next_carries_the_event_and_the_headers_of_the_contract(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call(event=b'{"a": 1}')))
+    task = asyncio.create_task(deliver(channel, call(event=b'{"a": 1}')))
     answer = await client.next()
     date = answer.fields.pop("date")
     assert date.endswith(" GMT")
@@ -66,7 +67,7 @@ async def test_next_carries_trace_context_and_identity_when_there_are_any(
 ) -> None:
     client = await connect()
     wanted = call(trace_id="Root=1-5bef4de7;Sampled=1", client_context='{"k":"ü"}', cognito_identity='{"id":"x"}')
-    task = asyncio.create_task(channel.call(wanted))
+    task = asyncio.create_task(deliver(channel, wanted))
     fields = (await client.next()).fields
     assert fields["lambda-runtime-trace-id"] == "Root=1-5bef4de7;Sampled=1"
     assert fields["lambda-runtime-client-context"].encode("latin-1").decode() == '{"k":"ü"}'
@@ -78,7 +79,7 @@ async def test_a_line_break_that_a_caller_hid_in_its_context_does_not_become_a_h
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call(client_context="a\r\nX-Evil: 1\nY: 2")))
+    task = asyncio.create_task(deliver(channel, call(client_context="a\r\nX-Evil: 1\nY: 2")))
     fields = (await client.next()).fields
     assert fields["lambda-runtime-client-context"] == "a  X-Evil: 1 Y: 2"
     assert "x-evil" not in fields
@@ -130,7 +131,7 @@ async def test_an_event_that_comes_while_the_runtime_waits_is_handed_over(
     client = await connect()
     await client.send(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n")
     await channel.wait_ready()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     assert (await client.receive()).body == b'{"a":1}'
     task.cancel()
 
@@ -187,7 +188,7 @@ async def test_init_cannot_fail_after_the_runtime_was_ready(
     await channel.wait_ready()
     answer = await other.ask("POST", f"{API}/init/error", b"{}")
     assert (answer.status, answer.body) == (403, forbidden("Ready", "InitError"))
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await waiting.receive()
     answer = await other.ask("POST", f"{API}/init/error", b"{}")
     assert (answer.status, answer.body) == (403, forbidden("Running", "InitError"))
@@ -215,7 +216,7 @@ async def test_an_answer_before_the_event_was_asked_for_is_refused(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call], last: str, target: str
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await asyncio.sleep(0)  # the call has begun
     answer = await client.ask("POST", f"{API}/invocation/id-1/{last}", b"{}")
     assert (answer.status, answer.body) == (403, forbidden("Started", target))
@@ -311,7 +312,7 @@ async def test_a_head_request_is_answered_without_a_body(channel: RuntimeApiChan
 async def test_a_query_or_a_host_in_the_request_line_changes_nothing(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call], target: str
 ) -> None:
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     assert (await (await connect()).ask("GET", target)).status == 200
     task.cancel()
 
@@ -320,7 +321,7 @@ async def test_a_wish_to_upgrade_is_not_heeded(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     answer = await client.ask("GET", f"{API}/invocation/next", Connection="Upgrade", Upgrade="h2c")
     assert (answer.status, answer.fields["connection"]) == (200, "close")
     task.cancel()
@@ -452,7 +453,7 @@ async def test_http_1_0_is_answered_and_closed(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await client.send(b"GET /2018-06-01/runtime/invocation/next HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
     answer = await client.receive()
     assert (answer.status, answer.fields["connection"], answer.body) == (200, "close", b'{"a":1}')
@@ -470,7 +471,7 @@ async def test_each_answer_is_written_at_once(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call(event=b"e" * 1_000)))
+    task = asyncio.create_task(deliver(channel, call(event=b"e" * 1_000)))
     await client.send(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await client.reader.read(65_536)).endswith(b"e" * 1_000), "head and body came in one segment"
     task.cancel()
@@ -481,7 +482,7 @@ async def test_closing_the_channel_ends_whoever_waits(
 ) -> None:
     client = await connect()
     waiting = asyncio.create_task(channel.wait_ready())
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await client.ask("GET", "/")
     channel.close()
     channel.close()
@@ -490,4 +491,4 @@ async def test_closing_the_channel_ends_whoever_waits(
             await ended
     assert await client.hung_up()
     with pytest.raises(ChannelClosed):
-        await channel.call(call())
+        await deliver(channel, call())

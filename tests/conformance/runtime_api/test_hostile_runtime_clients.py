@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.channels import deliver
 
 from lambent.dataplane.sandbox import runtime_api, runtime_api_connection
 from lambent.dataplane.sandbox.channel import Reply
@@ -35,7 +36,7 @@ async def settle(connect: Connect) -> None:
 
 async def assert_healthy(channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call("healthy")))
+    task = asyncio.create_task(deliver(channel, call("healthy")))
     assert (await client.next()).fields["lambda-runtime-aws-request-id"] == "healthy"
     assert (await client.respond("healthy", b"yes")).status == 202
     assert await task == Reply(b"yes")
@@ -49,7 +50,7 @@ async def test_of_two_that_wait_exactly_one_gets_each_event(
         await poller.send(NEXT)
         await settle(connect)
     for number in (0, 1):
-        task = asyncio.create_task(channel.call(call(f"id-{number}")))
+        task = asyncio.create_task(deliver(channel, call(f"id-{number}")))
         answer = await pollers[number].receive()
         assert answer.fields["lambda-runtime-aws-request-id"] == f"id-{number}"
         assert (await pollers[number].respond(f"id-{number}", b"%d" % number)).status == 202
@@ -67,7 +68,7 @@ async def test_an_event_goes_to_the_poller_that_is_still_there(
     await settle(connect)
     gone.close()
     # The loop has had no turn in which it could have read the hang-up.
-    task = asyncio.ensure_future(channel.call(call()))
+    task = asyncio.ensure_future(deliver(channel, call()))
     assert (await alive.receive()).fields["lambda-runtime-aws-request-id"] == "id-1"
     await alive.respond("id-1", b"1")
     assert (await task).payload == b"1"
@@ -80,7 +81,7 @@ async def test_an_event_waits_for_the_next_poller_when_the_only_one_has_gone(
     gone.sendall(NEXT)
     await channel.wait_ready()
     gone.close()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await settle(connect)
     assert not task.done()
     client = await connect()
@@ -98,7 +99,7 @@ async def test_an_event_that_was_not_read_to_its_end_goes_to_another_poller(
     second = await connect()
     await second.send(NEXT)
     await settle(connect)
-    task = asyncio.create_task(channel.call(call(event=b"e" * 6_000_000)))
+    task = asyncio.create_task(deliver(channel, call(event=b"e" * 6_000_000)))
     await settle(connect)
     first.close()
     assert len((await second.receive()).body) == 6_000_000
@@ -114,12 +115,12 @@ async def test_requests_behind_a_waiting_poll_are_answered_after_it_and_in_order
     await client.send(NOTHING + NEXT + body + NOTHING + NEXT[:20])
     assert (await client.receive()).status == 404
     await channel.wait_ready()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     assert (await client.receive()).status == 200
     assert (await client.receive()).status == 202
     assert (await client.receive()).status == 404
     assert (await task).payload == b"ab"
-    task = asyncio.create_task(channel.call(call("id-2")))
+    task = asyncio.create_task(deliver(channel, call("id-2")))
     await client.send(NEXT[20:])
     assert (await client.receive()).fields["lambda-runtime-aws-request-id"] == "id-2"
     task.cancel()
@@ -132,7 +133,7 @@ async def test_a_body_that_begins_behind_a_waiting_poll_is_taken_when_its_turn_c
     await client.send(NEXT + POST % b"id-1" + b"Content-Length: 4\r\n\r\nab")
     await channel.wait_ready()
     await settle(connect)
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     assert (await client.receive()).status == 200
     await client.send(b"cd")
     assert (await client.receive()).status == 202
@@ -186,7 +187,7 @@ async def test_a_declared_length_that_is_too_small_ends_the_response_there(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await client.next()
     await client.send(POST % b"id-1" + b"Content-Length: 2\r\n\r\nabcdefgh\r\n\r\n")
     assert (await client.receive()).status == 202
@@ -200,7 +201,7 @@ async def test_a_chunk_that_is_malformed_ends_the_response(
     channel: RuntimeApiChannel, connect: Connect, call: Callable[..., Call]
 ) -> None:
     client = await connect()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     await client.next()
     await client.send(POST % b"id-1" + b"Transfer-Encoding: chunked\r\n\r\n2\r\nabXX")
     assert (await client.receive()).status == 400
@@ -294,7 +295,7 @@ async def test_idle_connections_beyond_the_cap_give_way_to_new_ones(
     await channel.wait_ready()
     crowd = [await connect() for _ in range(3 * runtime_api.MAX_CONNECTIONS)]
     assert await crowd[0].hung_up()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     assert (await poller.receive()).status == 200, "a poll that waits is not idle"
     assert (await poller.respond("id-1", b"1")).status == 202
     assert (await task).payload == b"1"
@@ -310,7 +311,7 @@ async def test_when_all_connections_are_in_use_a_new_one_is_refused(
         while any(connection.idle for connection in channel._connections):  # noqa: ASYNC110 - it is the peer's state
             await asyncio.sleep(0)
     assert await (await connect()).hung_up()
-    task = asyncio.create_task(channel.call(call()))
+    task = asyncio.create_task(deliver(channel, call()))
     assert (await pollers[0].receive()).status == 200
     # That one is idle now and gives way.
     assert (await (await connect()).ask("GET", "/")).status == 404
@@ -359,7 +360,7 @@ async def test_a_client_that_does_not_read_is_not_read_from(
 async def test_of_those_that_do_not_read_their_event_only_a_few_are_kept(
     channel: RuntimeApiChannel, connect: Connect, listener: socket.socket, call: Callable[..., Call]
 ) -> None:
-    task = asyncio.create_task(channel.call(call(event=b"e" * 6_000_000)))
+    task = asyncio.create_task(deliver(channel, call(event=b"e" * 6_000_000)))
     await asyncio.sleep(0)
     lazy = [socket.create_connection(listener.getsockname()) for _ in range(2 * runtime_api.MAX_STALLED)]
     for one in lazy:

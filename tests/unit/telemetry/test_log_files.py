@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from lambent.telemetry.function_logs import LogEvent, LogStream, StoredEvent
+from lambent.telemetry.function_logs import LogEvent, LogStream, QuickInvocation, StoredEvent
 from lambent.telemetry.log_files import LogFiles, file_name
 from lambent.telemetry.log_segments import LogLimits, SegmentWriter
+from lambent.telemetry.records import InvocationRecord
 
 STREAM = LogStream(account="123456789012", function="hello", version="$LATEST", environment_id="e1")
 
@@ -343,3 +344,69 @@ async def test_many_writers_at_once_lose_nothing_and_keep_each_ones_order(logs: 
     for function in ("f1", "f2", "f3", "f4"):
         assert await messages(logs, function, limit=2_000) == expected
     assert logs.statistics().written == logs.statistics().accepted == 4_000
+
+
+def quick(request_id: str, *, at_ms: int = 2_000) -> QuickInvocation:
+    record = InvocationRecord(
+        request_id=request_id,
+        account="123456789012",
+        function="hello",
+        version="$LATEST",
+        environment_id="e1",
+        cold=False,
+        init_ms=None,
+        duration_ms=1.236,
+        billed_ms=2,
+        memory_mb=128,
+        max_memory_mb=33,
+        error_type="",
+    )
+    return QuickInvocation(record=record, started_ms=at_ms - 1, ended_ms=at_ms)
+
+
+async def test_a_quick_invocation_reads_as_its_three_lines(logs: LogFiles) -> None:
+    logs.write(STREAM, [line("before", at_ms=1_000)])
+    logs.write(STREAM, quick("r7"))
+    logs.write(STREAM, [line("after", at_ms=3_000)])
+    events = await logs.read("123456789012", "hello")
+    assert [(event.timestamp_ms, event.kind, event.message) for event in events] == [
+        (1_000, "function", "before"),
+        (1_999, "platform", "START RequestId: r7 Version: $LATEST"),
+        (2_000, "platform", "END RequestId: r7"),
+        (
+            2_000,
+            "platform",
+            "REPORT RequestId: r7\tDuration: 1.24 ms\tBilled Duration: 2 ms\tMemory Size: 128 MB\t"
+            "Max Memory Used: 33 MB\t",
+        ),
+        (3_000, "function", "after"),
+    ]
+    sequences = [event.sequence for event in events]
+    assert sequences == sorted(set(sequences))
+    assert {event.stream for event in events} == {"[$LATEST]e1"}
+    assert logs.statistics().written == 5
+
+
+async def test_a_follower_gets_a_quick_invocation_as_it_is_read(logs: LogFiles) -> None:
+    follower = logs.follow("123456789012", "hello")
+    logs.write(STREAM, quick("r7"))
+    told = await take(follower, 3)
+    assert told == await messages(logs)
+
+
+async def test_a_limit_and_a_time_cut_between_the_lines_of_a_quick_invocation(logs: LogFiles) -> None:
+    logs.write(STREAM, quick("r1"))
+    logs.write(STREAM, quick("r2"))
+    assert [text.split()[0] for text in await messages(logs, limit=4)] == ["REPORT", "START", "END", "REPORT"]
+    late = await logs.read("123456789012", "hello", since_ms=2_000)
+    assert [event.message.split()[0] for event in late] == ["END", "REPORT"] * 2
+
+
+async def test_a_quick_invocation_counts_as_three_lines_where_lines_are_dropped(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path / "logs", max_waiting_bytes=10)
+    files.write(STREAM, quick("r1"))
+    await files.flush()
+    assert files.statistics().dropped == 3
+    files.write(STREAM, [])
+    assert "3 log lines were dropped" in (await messages(files))[0]
+    await files.close()

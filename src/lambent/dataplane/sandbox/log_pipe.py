@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import termios
 from collections.abc import Callable
 
 _CHUNK_BYTES = 65_536
@@ -22,6 +24,8 @@ class LogPipe:
         self._fd = fd
         self._emit = emit
         self._partial = b""
+        self._waiting = bytearray(4)
+        """How many bytes could be read, as the kernel writes a C int."""
         self._kept_bytes = 0
         self._dropped_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -35,8 +39,10 @@ class LogPipe:
 
     def drain(self) -> None:
         """Emit everything written so far; a last line without newline is a line too."""
+        # Nearly always it is empty, which is cheaper to ask for than to be told by a refused read.
+        fcntl.ioctl(self._fd, termios.FIONREAD, self._waiting)
         # Two reads empty a pipe of the default size; a thread that goes on writing must not keep us here.
-        if self._read():
+        if any(self._waiting) and self._read():
             self._read()
         if not self._partial and not self._dropped_bytes:
             return
