@@ -14,6 +14,8 @@ from lambent.dataplane.gateway.short_way import ShortWayProtocol
 from lambent.model.errors import OperatorError
 
 BACKLOG = 2048
+KEEP_ALIVE_S = 65
+"""How long an idle connection is kept: longer than the pools of AWS clients and common proxies keep theirs."""
 
 
 class HttpServer(uvicorn.Server):
@@ -57,6 +59,7 @@ def make_server(app: Any, *, drain_timeout_s: float) -> HttpServer:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
+        timeout_keep_alive=KEEP_ALIVE_S,
         backlog=BACKLOG,
     )
     config.load()

@@ -40,9 +40,7 @@ class LambentNode:
         self.data_dir = data_dir
         self._arguments = list(arguments)
         self._environ = {**os.environ, **(environ or {})}
-        self._command = list(
-            command or __import__("json").loads(os.environ.get("LTC", "null")) or [sys.executable, "-m", "lambent"]
-        )
+        self._command = list(command or [sys.executable, "-m", "lambent"])
         self._port = port
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []

@@ -74,7 +74,7 @@ class Loop:
         self._handler = handler
         self._log_format = log_format
         self._pid = os.getpid()
-        self._buffer = bytearray(65_536)
+        self._view = memoryview(bytearray(65_536))
 
     def run(self) -> NoReturn:
         while True:
@@ -89,21 +89,21 @@ class Loop:
 
     def _receive(self) -> Call:
         """Nearly always one read: the node sends a whole frame at once, and the next only after our answer."""
-        buffer = self._buffer
-        got = self._read_into(memoryview(buffer))
+        view = self._view
+        got = self._read_into(view)
         while got < frames.HEAD.size:
-            got += self._read_into(memoryview(buffer)[got:])
-        kind, length = frames.HEAD.unpack_from(buffer)
+            got += self._read_into(view[got:])
+        kind, length = frames.HEAD.unpack_from(view)
         end = frames.HEAD.size + length
         if kind != frames.INVOKE or got > end:
             os._exit(1)
-        if end > len(buffer):
+        if end > len(view):
             # Used once: an environment does not stay as large as its largest event.
-            buffer = bytearray(end)
-            buffer[:got] = self._buffer[:got]
+            view = memoryview(bytearray(end))
+            view[:got] = self._view[:got]
         while got < end:
-            got += self._read_into(memoryview(buffer)[got:end])
-        return frames.decode_call(bytes(memoryview(buffer)[frames.HEAD.size : end]))
+            got += self._read_into(view[got:end])
+        return frames.decode_call(view[frames.HEAD.size : end].tobytes())
 
     def _read_into(self, view: memoryview) -> int:
         count = self._sock.recv_into(view)
