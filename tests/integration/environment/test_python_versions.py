@@ -39,6 +39,19 @@ def test_a_function_runs_on_each_python(deploy: Deploy, available: list[str], ru
     assert failed.payload["stackTrace"]
 
 
+@pytest.mark.parametrize("runtime", [f"python3.{minor}" for minor in range(9, 15)])
+def test_text_is_ascii_in_answers_up_to_python_3_11(
+    deploy: Deploy, available: list[str], client: Any, runtime: str
+) -> None:
+    if runtime not in available:
+        pytest.skip(f"{runtime} is not installed")
+    source = "import collections\ndef handler(event, context):\n    return collections.namedtuple('P', 'x')('é')\n"
+    function = deploy(source, Runtime=runtime)
+    payload = client.invoke(FunctionName=function.name)["Payload"].read()
+    escapes = int(runtime.rpartition(".")[2]) <= 11
+    assert payload == (b'{"x": "\\u00e9"}' if escapes else '{"x": "é"}'.encode())
+
+
 def test_a_runtime_that_is_not_installed_says_how_to_install_it(deploy: Deploy, available: list[str]) -> None:
     missing = [f"python3.{minor}" for minor in range(9, 15) if f"python3.{minor}" not in available]
     if not missing:
