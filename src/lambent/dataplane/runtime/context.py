@@ -24,6 +24,9 @@ SHOWN = (
 )
 
 
+W3C_FIELDS = ("traceparent", "tracestate", "baggage")
+
+
 class CognitoIdentity:
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
 
@@ -68,12 +71,19 @@ class LambdaContext:
         self.aws_request_id = call.request_id
         self.invoked_function_arn = call.invoked_arn
         self.tenant_id: Optional[str] = None
-        self.client_context = _parse(call.client_context, ClientContext)
-        self.identity = _parse(call.cognito_identity, CognitoIdentity) or CognitoIdentity({})
+        fields = _parse(call.client_context)
+        given = fields.pop("w3c", None) if fields else None
+        self._w3c = {} if given is None else _select_w3c(given)
+        self.client_context = ClientContext(fields) if fields is not None else None
+        self.identity = CognitoIdentity(_parse(call.cognito_identity) or {})
         self._epoch_deadline_time_in_ms = call.deadline_ms
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, self._epoch_deadline_time_in_ms - int(time.time() * 1000))
+
+    def w3c(self) -> Dict[str, str]:
+        """The W3C trace context that came with the client context."""
+        return dict(self._w3c)
 
     def log(self, message: Any) -> None:
         sys.stdout.write(str(message))
@@ -92,8 +102,14 @@ def describe_function() -> None:
     LambdaContext.log_stream_name = variables.get("AWS_LAMBDA_LOG_STREAM_NAME")
 
 
-def _parse(text: str, kind: Any) -> Any:
+def _parse(text: str) -> Optional[Dict[str, Any]]:
     if not text:
         return None
     fields = json.loads(text)
-    return kind(fields) if isinstance(fields, dict) else None
+    return fields if isinstance(fields, dict) else None
+
+
+def _select_w3c(given: Any) -> Dict[str, str]:
+    if not isinstance(given, dict):
+        return {}
+    return {name: given[name] for name in W3C_FIELDS if isinstance(given.get(name), str)}

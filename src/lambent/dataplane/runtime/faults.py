@@ -40,12 +40,17 @@ def format_stack(trace: Optional[TracebackType]) -> List[str]:
 
 def format_for_log(fault: Fault) -> str:
     """The text form of the runtime interface client: one event, its lines joined by carriage returns."""
-    text = "[ERROR] {}: {}".format(fault.error_type, fault.message) if fault.message else "[ERROR] " + fault.error_type
-    if fault.request_id:
-        text = "[ERROR] {}: {}".format(fault.error_type, fault.message)
-    if fault.stack:
-        text += "\nTraceback (most recent call last):\n" + "".join(fault.stack)
-    return text.rstrip("\n").replace("\n", "\r")
+    head = "[ERROR] {}: {}".format(fault.error_type, fault.message) if fault.message else "[ERROR] " + fault.error_type
+    lines = [head, "Traceback (most recent call last):"]
+    for frame in fault.stack:
+        lines += [_indent_visibly(line) for line in frame.splitlines()]
+    return "\r".join(lines)
+
+
+def _indent_visibly(line: str) -> str:
+    """No-break spaces, which log viewers do not collapse."""
+    text = line.lstrip(" ")
+    return "\u00a0" * (len(line) - len(text)) + text
 
 
 def _is_ours(filename: str) -> bool:

@@ -40,9 +40,8 @@ def _import(module_path: str, module_name: str) -> Any:
     try:
         return importlib.import_module(module_path)
     except ImportError as exc:
-        stack = faults.format_stack(exc.__traceback__)
         message = "Unable to import module '{}': {}".format(module_name, exc)
-        raise HandlerNotLoaded(_fault("Runtime.ImportModuleError", message, stack)) from exc
+        raise HandlerNotLoaded(_fault("Runtime.ImportModuleError", message)) from exc
     except SyntaxError as exc:
         where = '  File "{}" Line {}\n    {}\n'.format(exc.filename, exc.lineno, (exc.text or "").rstrip("\n"))
         message = "Syntax error in module '{}': {}".format(module_name, exc)

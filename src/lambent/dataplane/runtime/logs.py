@@ -16,11 +16,10 @@ from typing import Any, Dict, Optional
 from lambent.dataplane.runtime.faults import Fault
 
 _LEVELS = {"TRACE": logging.DEBUG, "FATAL": logging.CRITICAL, "WARN": logging.WARNING}
-_KNOWN = frozenset(logging.LogRecord("", 0, "", 0, None, None, None).__dict__) | {
+_KNOWN = frozenset(logging.LogRecord("", 0, "", 0, None, None, None).__dict__) - {"taskName"} | {
     "aws_request_id",
     "message",
     "asctime",
-    "taskName",
 }
 
 
@@ -66,7 +65,7 @@ class _JsonFormatter(logging.Formatter):
         body: Dict[str, Any] = {
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname,
-            "message": record.getMessage(),
+            "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
             "logger": record.name,
         }
         if record.exc_info:
@@ -78,7 +77,7 @@ class _JsonFormatter(logging.Formatter):
         if Requests.current:
             body["requestId"] = Requests.current
         for key, value in record.__dict__.items():
-            if key not in _KNOWN and key not in body:
+            if key not in _KNOWN and key not in body and value is not None:
                 body[key] = value
         return json.dumps(body, ensure_ascii=False, default=str)
 
@@ -105,7 +104,7 @@ def log_fault(fault: Fault, log_format: str, text: str) -> None:
         return
     body: Dict[str, Optional[Any]] = {
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "log_level": "ERROR",
+        "level": "ERROR",
         "errorMessage": fault.message,
         "errorType": fault.error_type,
         "requestId": fault.request_id or "",
