@@ -25,9 +25,9 @@ def test_the_trace_context_is_taken_out_of_the_client_context(w3c: Any) -> None:
     assert ours.client_context is not None
     assert ours.client_context.custom == oracle.client_context.custom
     assert ours.client_context.env == oracle.client_context.env
-    assert ours.client_context.client is not None
-    assert ours.client_context.client.app_title == oracle.client_context.client.app_title
-    assert ours.client_context.client.installation_id == oracle.client_context.client.installation_id
+    client: Any = ours.client_context.client
+    assert client.app_title == oracle.client_context.client.app_title
+    assert client.installation_id == oracle.client_context.client.installation_id
 
 
 def test_without_a_client_context_there_is_none_and_an_identity_is_always_there() -> None:
