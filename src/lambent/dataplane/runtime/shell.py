@@ -26,6 +26,8 @@ def wait_and_contain(means: contain.Means, control_fd: int) -> EnvironmentSpec:
     try:
         control.sendall(frames.encode(frames.WAITING, b""))
         spec, scratch_fd = _hear(control)
+        # From here on an end is the environment's; without this the node takes another one.
+        control.sendall(frames.encode(frames.TAKEN, b""))
     finally:
         control.detach()
     contain.contain_on_use(means._replace(spec=spec, scratch_fd=scratch_fd))

@@ -213,33 +213,30 @@ class Launcher:
     async def _start_in(self, shell: Shell, target: Target) -> Environment:
         """As `start`, in an environment that is confined already. Raises ShellLost too."""
         version = target.version
+        owned = contextlib.ExitStack()
         try:
-            with contextlib.ExitStack() as owned:
-                uid = self._uids.take()
-                owned.callback(self._uids.give_back, uid)
-                scratch_fd = await self._acquire_scratch(version, owned)
-                gauge = self._limit(version, shell.limits)
-                stream = _name_stream(version, shell.id)
-                listener = self._open_listener(version, shell.network)
-                spec = self._specify(
-                    target,
-                    environment_id=shell.id,
-                    uid=uid,
-                    stream=stream,
-                    listener=listener,
-                    has_cgroup=shell.limits is not None,
-                )
-                try:
-                    shell.use(spec, [("scratch", scratch_fd)] if scratch_fd >= 0 else [])
-                except BaseException:
-                    if listener is not None:
-                        listener.close()
-                    raise
-                owned.callback(shell.release)
-                release = owned.pop_all().close
+            uid = self._uids.take()
+            owned.callback(self._uids.give_back, uid)
+            scratch_fd = await self._acquire_scratch(version, owned)
+            gauge = self._limit(version, shell.limits)
+            stream = _name_stream(version, shell.id)
+            listener = self._open_listener(version, shell.network)
+            if listener is not None:
+                owned.callback(listener.close)
+            spec = self._specify(
+                target,
+                environment_id=shell.id,
+                uid=uid,
+                stream=stream,
+                listener=listener,
+                has_cgroup=shell.limits is not None,
+            )
+            await shell.use(spec, [("scratch", scratch_fd)] if scratch_fd >= 0 else [])
         except BaseException:
             await shell.stop()
+            owned.close()
             raise
+        owned.callback(shell.release)
         environment = Environment(
             environment_id=shell.id,
             version=version,
@@ -248,7 +245,7 @@ class Launcher:
             spawned=shell.spawned,
             gauge=gauge,
             deadlines=self._deadlines,
-            release=release,
+            release=owned.close,
         )
         _watch(gauge, shell.spawned)
         return await self._attach(environment, shell.control, shell.log_fd, listener)

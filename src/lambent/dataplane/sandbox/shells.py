@@ -34,7 +34,9 @@ REFILL_DELAY_S = 0.05
 """The start that took a shell needs the processors first."""
 
 PATIENCE_S = 10.0
-"""A shell that is not ready after this long is given up."""
+"""A shell that is not ready, or does not listen, after this long is given up."""
+
+_MAX_REASON_BYTES = 65_536
 
 
 class ShellLost(Exception):
@@ -77,29 +79,42 @@ class Shell:
 
     async def wait_ready(self) -> None:
         """Until it waits. Raises PlatformError, naming the step that failed."""
-        loop = asyncio.get_running_loop()
-        data = b""
-        while len(data) < frames.HEAD.size or len(data) < frames.HEAD.size + frames.HEAD.unpack_from(data)[1]:
-            more = await loop.sock_recv(self.control, 4_096)
-            if not more:
-                raise PlatformError("it ended", retry_safe=True)
-            data += more
-        if data[:1] != frames.WAITING:
-            text = data[frames.HEAD.size :].decode("utf-8", "replace")
-            raise PlatformError(text.replace("\0", ": "), retry_safe=True)
+        kind, body = await self._receive()
+        if kind != frames.WAITING:
+            raise PlatformError(body.decode("utf-8", "replace").replace("\0", ": "), retry_safe=True)
         # Its report is on another way than the zygote's, and what takes the shell needs the pidfd.
         await asyncio.shield(self.spawned.pidfd)
 
-    def use(self, spec: EnvironmentSpec, fds: Sequence[tuple[str, int]]) -> None:
-        """Tell it what it is to be. Raises ShellLost."""
+    async def use(self, spec: EnvironmentSpec, fds: Sequence[tuple[str, int]]) -> None:
+        """Tell it what it is to be, and return when it has heard so. Raises ShellLost: it has done nothing of it."""
         body = json.dumps({"spec": spec._asdict(), "fds": [name for name, _ in fds]}).encode()
         message = frames.encode(frames.USE, body)
         try:
             sent = socket.send_fds(self.control, [message], [fd for _, fd in fds])
-        except OSError as exc:
-            raise ShellLost(str(exc)) from exc
-        if sent != len(message):
-            raise ShellLost("its spec is larger than the socket takes at once")
+            if sent != len(message):
+                raise ShellLost("its spec is larger than the socket takes at once")
+            async with asyncio.timeout(PATIENCE_S):
+                kind, body = await self._receive()
+        except (OSError, PlatformError) as exc:
+            # Killed after it was looked at, or before it could listen.
+            raise ShellLost(str(exc) or "it did not listen") from exc
+        if kind != frames.TAKEN:
+            raise ShellLost(body.decode("utf-8", "replace").replace("\0", ": "))
+
+    async def _receive(self) -> tuple[bytes, bytes]:
+        """One frame and nothing of the next, which the channel is to read."""
+        kind, length = frames.HEAD.unpack(await self._read(frames.HEAD.size))
+        return kind, await self._read(min(length, _MAX_REASON_BYTES))
+
+    async def _read(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        data = b""
+        while len(data) < count:
+            more = await loop.sock_recv(self.control, count - len(data))
+            if not more:
+                raise PlatformError("it ended", retry_safe=True)
+            data += more
+        return data
 
     async def stop(self) -> None:
         """Kill it, wait for the end and give everything back."""
