@@ -52,7 +52,8 @@ def create_node(runtime: str, caller: Caller, name: str) -> None:
 
 
 def invoke(caller: Caller, name: str) -> None:
-    caller.send("POST", f"/2015-03-31/functions/{name}/invocations", EVENT)
+    answer = caller.send("POST", f"/2015-03-31/functions/{name}/invocations", EVENT)
+    assert answer == {"message": "Hello, world!"}, answer
 
 
 def measure_starts(
