@@ -157,6 +157,18 @@ def measure(folder: Path) -> dict[str, Any]:
     return results
 
 
+def judge(results: dict[str, Any]) -> None:
+    figures = {
+        "cold start with shells / python3 -c pass": (results["python"]["with shells"]["ratio"], "<=", 0.5),
+        "cold starts a second": (results["sustained with shells"]["cold_starts_per_s"], ">=", 150.0),
+    }
+    if "node" in results:
+        figures["Node cold start with shells / node -e 0"] = (results["node"]["with shells"]["ratio"], "<=", 1.3)
+    for name, (measured, sign, goal) in figures.items():
+        met = measured <= goal if sign == "<=" else measured >= goal
+        say(f"{'ok ' if met else 'MISS'}  {name}: {measured:.2f} (goal {sign} {goal})")
+
+
 def tell(what: str, floor: str, figures: dict[str, dict[str, float]]) -> None:
     parts = (
         f"{name} {entry['ms']:.1f} ms (x{entry['ratio']:.2f})" for name, entry in figures.items() if name != "bare"
@@ -166,7 +178,7 @@ def tell(what: str, floor: str, figures: dict[str, dict[str, float]]) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lambent-bench-") as name:
-        measure(Path(name))
+        judge(measure(Path(name)))
 
 
 if __name__ == "__main__":
