@@ -40,6 +40,7 @@ from lambent.dataplane.sandbox.network.networks import EnvironmentNetworks
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.dataplane.sandbox.runtime_api import RuntimeApiChannel
 from lambent.dataplane.sandbox.scratch import ScratchDisks
+from lambent.dataplane.sandbox.shells import Shells
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.events.async_invoke import AsyncInvoker
@@ -107,6 +108,7 @@ class Node:
         dispatcher: Dispatcher,
         recorder: CountingRecorder,
         zygotes: Zygotes,
+        shells: Shells | None,
         runtimes: Any,
         profile: Path,
     ) -> None:
@@ -117,6 +119,7 @@ class Node:
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._zygotes = zygotes
+        self._shells = shells
         self._runtimes = runtimes
         self._profile = profile
         self._started_at = time.monotonic()
@@ -146,6 +149,7 @@ class Node:
             "concurrency": {"limit": admission.limit, "in_use": admission.running},
             "counters": self._recorder.snapshot(),
             "zygotes": self._zygotes.statistics(),
+            "shells": self._shells.statistics() if self._shells is not None else {},
         }
 
     async def runtimes(self) -> list[Mapping[str, Any]]:
@@ -163,6 +167,8 @@ class Node:
                 server.force_exit = True
                 self._zygotes.kill()
             self._draining = True
+            if self._shells is not None:
+                self._shells.drain()
             self.on_drain()
             server.should_exit = True
 
@@ -217,12 +223,25 @@ async def _build(
     base = folder.folder("root")
     zygotes = Zygotes(runtimes, confine=confine, base=base, trees=plane.code.trees)
     stack.push_async_callback(zygotes.stop)
+    networks = await _open_networks(settings, confine, stack)
+    limits = _open_limits(settings, folder, stack)
+    shells = None
+    if networks is not None and settings.prewarm.shells:
+        shells = Shells(
+            count=settings.prewarm.shells,
+            confine=confine,
+            networks=networks,
+            limits=limits,
+            has_room=lambda: dispatcher.has_room(),  # noqa: PLW0108 - bound below
+        )
+        stack.push_async_callback(shells.close)
     launcher = Launcher(
         Placement(confine=confine, region=settings.region, trees=plane.code.trees),
         zygotes,
-        networks=await _open_networks(settings, confine, stack),
+        networks=networks,
         scratches=await _open_scratches(settings, confine, folder, stack),
-        limits=_open_limits(settings, folder, stack),
+        limits=limits,
+        shells=shells,
         layer_tree=merged_name,
         open_runtime_api=RuntimeApiChannel,
         emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),  # noqa: PLW0108 - bound below
@@ -256,6 +275,7 @@ async def _build(
         dispatcher=dispatcher,
         recorder=recorder,
         zygotes=zygotes,
+        shells=shells,
         runtimes=runtimes,
         profile=profile,
     )

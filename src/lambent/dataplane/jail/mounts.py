@@ -1,4 +1,4 @@
-"""What one environment adds to the template root: its code, its layers, its /tmp, its /proc."""
+"""What one environment adds to the template root: its /proc, its code, its layers, its /tmp."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ def mount_own(spec: EnvironmentSpec, scratch_fd: int) -> None:
     # Only now: after this no other function's code is reachable from here.
     sc.umount(STORE)
     _mount_tmp(spec, scratch_fd)
-    _mount_proc()
     os.chdir("/var/task")
 
 
@@ -30,7 +29,8 @@ def _mount_tmp(spec: EnvironmentSpec, scratch_fd: int) -> None:
     sc.mount("tmpfs", "/tmp", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, size)
 
 
-def _mount_proc() -> None:
+def mount_proc() -> None:
+    """Of the pid namespace of its own."""
     flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
     # Over the zygote's, which must stay: without one in sight a user namespace may not mount another.
     sc.mount("proc", "/proc", "proc", flags, "subset=pid,hidepid=2")

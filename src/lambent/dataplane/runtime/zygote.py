@@ -7,6 +7,7 @@ Messages over the link, a SOCK_SEQPACKET pair; one message each, descriptors alo
 
     to zygote   first of all, before any code of this package is loaded: JSON {"source": str, "config": {...}}
                 'S' JSON {"spec": {...}, "fds": ["control", "log", "network", "scratch", "cgroup", ...]}
+                'W' as 'S': a shell, which waits for the rest of its spec (`shell.py`)
                 'N' JSON {"kind": "outgoing" | "none"}: make a network namespace (user tier)
     to node     'Z' JSON {"pid": int} + pidfd: the zygote itself, as the node sees it
                 'R' JSON {"landlock": int}: ready to fork
@@ -33,6 +34,7 @@ from typing import Any, Dict, List, NamedTuple, NoReturn, Tuple
 
 from lambent.dataplane.jail import contain, landlock, privileges, root, seccomp
 from lambent.dataplane.jail import syscalls as sc
+from lambent.dataplane.runtime import shell
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.spec import EnvironmentSpec
 
@@ -161,8 +163,8 @@ class Zygote:
         if not message:
             self._end()
         kind, body = message[:1], json.loads(message[1:])
-        if kind == b"S":
-            self._spawn(EnvironmentSpec(**body["spec"]), body["fds"], fds)
+        if kind in (b"S", b"W"):
+            self._spawn(EnvironmentSpec(**body["spec"]), body["fds"], fds, waits=kind == b"W")
         elif kind == b"N":
             self._make_namespace(body["kind"])
 
@@ -173,10 +175,10 @@ class Zygote:
                 _kill_group(pid)
         os._exit(0)
 
-    def _spawn(self, spec: EnvironmentSpec, names: List[str], fds: List[int]) -> None:
+    def _spawn(self, spec: EnvironmentSpec, names: List[str], fds: List[int], *, waits: bool) -> None:
         exit_read, exit_write = os.pipe()
         try:
-            pid = self._fork(spec, names, fds, exit_write)
+            pid = self._fork(spec, names, fds, exit_write, waits=waits)
         except OSError as exc:
             os.close(exit_read)
             _send(self._link, b"E", {"id": spec.environment_id, "reason": str(exc)})
@@ -190,7 +192,7 @@ class Zygote:
             for fd in fds:
                 os.close(fd)
 
-    def _fork(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int) -> int:
+    def _fork(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int, *, waits: bool) -> int:
         if spec.confine != "process":
             # unshare(NEWPID) is refused while an earlier one is pending, so first back to our own.
             own = os.pidfd_open(os.getpid())
@@ -203,11 +205,13 @@ class Zygote:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:
-            self._become_environment(spec, names, fds, exit_write)
+            self._become_environment(spec, names, fds, exit_write, waits=waits)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
 
-    def _become_environment(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int) -> NoReturn:
+    def _become_environment(
+        self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int, *, waits: bool
+    ) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT):
@@ -218,16 +222,18 @@ class Zygote:
             os.dup2(exit_write, EXIT_FD)
             os.dup2(given["log"], 1)
             os.dup2(given["log"], 2)
-            contain.contain(
-                contain.Means(
-                    spec,
-                    tuple(fd for name, fd in zip(names, fds) if name == "cgroup"),
-                    given.get("network", -1),
-                    given.get("scratch", -1),
-                    self._filter,
-                    self._landlock_abi,
-                )
+            means = contain.Means(
+                spec,
+                tuple(fd for name, fd in zip(names, fds) if name == "cgroup"),
+                given.get("network", -1),
+                given.get("scratch", -1),
+                self._filter,
+                self._landlock_abi,
             )
+            if waits:
+                spec = shell.wait_and_contain(means, CONTROL_FD)
+            else:
+                contain.contain(means)
             _split_from_init(spec)
             _run(spec)
         except contain.StepFailed as exc:
