@@ -1,4 +1,4 @@
-"""Cold starts and memory-time of the keep-alive policies: a day of arrivals in virtual time, through the node's own pool.
+"""Cold starts and memory-time of the keep-alive policies: a day in virtual time, through the node's own pool.
 
 `.venv/bin/python bench/keepalive.py [SEED]`. What arrives is drawn after the distributions that "Serverless in the
 Wild" (USENIX ATC 2020) publishes: rates after figure 5 (45 % of applications at most hourly, 81 % at most once a
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from lambent.dataplane.dispatch.keepalive.adaptive import AdaptiveKeepAlive
 from lambent.dataplane.dispatch.keepalive.idle_pool import IdlePool
 from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive
-from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, OldestFirst, Worth
+from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, OldestFirst, Price, Worth
 from lambent.model.invocation import PoolKey
 
 DAY_S = 86_400.0
@@ -89,7 +89,7 @@ def _draw_rate(rng: random.Random) -> float:
 
 def _draw_memory(rng: random.Random) -> float:
     c, k, scale = 11.652, 0.221, 107.083
-    return min(3_008.0, scale * ((1 - rng.random()) ** (-1 / k) - 1) ** (1 / c))
+    return min(3_008.0, float(scale * ((1 - rng.random()) ** (-1 / k) - 1) ** (1 / c)))
 
 
 def arrivals(rng: random.Random, workload: Workload) -> Iterator[float]:
@@ -112,7 +112,7 @@ def arrivals(rng: random.Random, workload: Workload) -> Iterator[float]:
 
 
 def draw_day(seed: int) -> tuple[list[Workload], list[tuple[float, int]]]:
-    rng = random.Random(seed)  # noqa: S311 - a replay has to come out the same
+    rng = random.Random(seed)
     workloads = draw_workloads(rng)
     day = [(at, number) for number, workload in enumerate(workloads) for at in arrivals(rng, workload) if at < DAY_S]
     return workloads, sorted(day)
@@ -160,7 +160,7 @@ class Replay:
             if end_at <= self._pool.due_at:
                 _, _, made = heapq.heappop(self._ends)
                 self._pool.end(made.of.key, at)
-                self._pool.add(made, made.of.key, made.of, at, cost_ms=made.of.init_ms, size_mb=made.of.size_mb)
+                self._pool.add(made, made.of.key, made.of, at, _price(made.of))
                 continue
             due = self._pool.take_due(at)
             for made in due.expired:
@@ -169,9 +169,7 @@ class Replay:
                 if self._used_mb + workload.size_mb <= self._cap_mb:
                     self.tally.ahead += 1
                     made = self._make(workload, at)
-                    self._pool.add_ahead(
-                        made, workload.key, at, cost_ms=workload.init_ms, size_mb=workload.size_mb
-                    )
+                    self._pool.add_ahead(made, workload.key, at, _price(workload))
 
     def _make(self, workload: Workload, now: float) -> Made:
         while self._used_mb + workload.size_mb > self._cap_mb:
@@ -185,6 +183,10 @@ class Replay:
     def _give_up(self, made: Made, now: float) -> None:
         self._used_mb -= made.of.size_mb
         self.tally.mb_s += made.of.size_mb * (now - made.since)
+
+
+def _price(workload: Workload) -> Price:
+    return Price(workload.init_ms, workload.size_mb)
 
 
 def show(name: str, tally: Tally, floor: Tally) -> None:

@@ -3,7 +3,8 @@
 # Rule 1: what was learnt is used only where it is representative: enough samples, most of them within the histogram,
 #         and concentrated in some bins. Otherwise the fixed time holds, where the paper has ARIMA or four hours.
 # Rule 2: an environment is made ahead only where hardly any arrival comes earlier.
-# Rule 3: the percentiles are looked up again only after enough was added to move them, so that the warm path
+# Rule 3: what a version was scaled out to is kept for the fixed time: idle times say when it is wanted, not how wide.
+# Rule 4: the percentiles are looked up again only after enough was added to move them, so that the warm path
 #         does not walk 240 bins.
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ MARGIN = 0.10
 MIN_SAMPLES = 5
 MIN_VARIATION = 2.0
 OUTSIDE_SHARE = 0.5
-MAX_EXPENSE = 1.0
+MAX_EXPENSE = 2.0
 """The memory-time of an idle period that the plan may cost, beside what the fixed time would. The paper has no such
 bound and buys its last percents with environments that wait for hours."""
 RECHECK_SHARE = 1 / 16
@@ -29,7 +30,7 @@ class AdaptiveKeepAlive:
     learns = True
 
     def __init__(self, fallback_s: float) -> None:
-        self._fallback = Plan(0.0, fallback_s)
+        self.further = Plan(0.0, fallback_s)
         self._plans: weakref.WeakKeyDictionary[IdleTimes, tuple[int, Plan]] = weakref.WeakKeyDictionary()
 
     def plan(self, idle_times: IdleTimes) -> Plan:
@@ -41,22 +42,15 @@ class AdaptiveKeepAlive:
         self._plans[idle_times] = good_until, plan
         return plan
 
-    def plan_further(self, idle_times: IdleTimes) -> Plan:
-        """Never beyond the fixed time: what a rare peak needs is too much to be kept from one to the next."""
-        plan = self.plan(idle_times)
-        return plan if plan.keep_until_s <= self._fallback.keep_until_s else self._fallback
-
     def _draw_up(self, idle_times: IdleTimes) -> Plan:
         samples = idle_times.total + idle_times.outside
         if samples < MIN_SAMPLES or idle_times.outside > samples * OUTSIDE_SHARE:
-            return self._fallback
+            return self.further
         if idle_times.variation() < MIN_VARIATION:
-            return self._fallback
+            return self.further
         head, tail = idle_times.percentile_bin(HEAD_PERCENT), idle_times.percentile_bin(TAIL_PERCENT)
-        budget_s = idle_times.held_s(self._fallback.keep_until_s) * MAX_EXPENSE
+        budget_s = idle_times.held_s(self.further.keep_until_s) * MAX_EXPENSE
         affordable = idle_times.last_bin_within(head, tail, budget_s)
-        if affordable < tail and not head:
-            return self._fallback
-        if affordable < head:
-            return self._fallback
+        if affordable < head or (affordable < tail and not head):
+            return self.further
         return Plan(head * BIN_S * (1 - MARGIN), (affordable + 1) * BIN_S * (1 + MARGIN))

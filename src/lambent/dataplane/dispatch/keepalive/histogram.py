@@ -52,7 +52,7 @@ class IdleTimes:
         return (within + self.outside * until_s) / samples if samples else 0.0
 
     def last_bin_within(self, head: int, tail: int, budget_s: float) -> int:
-        """The last bin up to `tail` through which keeping from the start of `head` costs no more; below `head` if none."""
+        """The last bin up to `tail` through which keeping from the start of `head` is within; below `head` if none."""
         samples = self.total + self.outside
         left = samples - sum(self._bins[:head])
         spent_s = 0.0

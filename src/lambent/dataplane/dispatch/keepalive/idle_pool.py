@@ -2,9 +2,8 @@
 #
 # Rule 1: this file knows no clock, no process and no asyncio: it is told the time, and what it holds is anything that
 #         can be hashed. The dispatcher and bench/keepalive.py both run on it.
-# Rule 2: the environment used last is used next. So the environments of a version form a stack whose n-th is wanted only
-#         when n invocations run at once, and idle times are learnt by that place: the first of a version apart
-#         from all further ones, which are idle for longer.
+# Rule 2: the environment used last is used next. So the environments of a version form a stack whose n-th is wanted
+#         only when n invocations run at once: frequency counts by that place, and idle times are those of the first.
 # Rule 3: only the first of a version is made ahead: a prediction never scales out.
 # Rule 4: everything here is bounded: shelves beyond MAX_SHELVES are forgotten, longest unused first.
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Generic, TypeVar
 
 from lambent.dataplane.dispatch.keepalive.histogram import IdleTimes
 from lambent.dataplane.dispatch.keepalive.policy import KeepAlive
-from lambent.dataplane.dispatch.keepalive.worth import Worth
+from lambent.dataplane.dispatch.keepalive.worth import Price, Worth
 from lambent.model.invocation import PoolKey
 
 MAX_SHELVES = 4_096
@@ -36,29 +35,20 @@ class _Entry(Generic[Member]):
     worth: float
 
 
-class _Demand:
-    """Of one version, over all its revisions."""
-
-    __slots__ = ("first", "further")
-
-    def __init__(self) -> None:
-        self.first = IdleTimes()
-        self.further = IdleTimes()
-
-
 class _Shelf(Generic[Member, Subject]):
     """The idle environments of one pool key, the one used last at the end."""
 
-    __slots__ = ("demand", "freed_at", "idle", "running", "subject", "used_at", "uses", "warm_at", "warm_until")
+    __slots__ = ("freed_at", "idle", "idle_times", "running", "subject", "used_at", "uses", "warm_at", "warm_until")
 
-    def __init__(self, demand: _Demand) -> None:
-        self.demand = demand
+    def __init__(self, idle_times: IdleTimes) -> None:
+        self.idle_times = idle_times
+        """Of the version, over all its revisions."""
         self.idle: list[_Entry[Member]] = []
         self.running = 0
-        self.freed_at: list[float] = []
-        """By place: when this many invocations last remained."""
+        self.freed_at: float | None = None
+        """When the last that ran ended."""
         self.uses: list[int] = []
-        """By place: how often it was taken since there is any environment of this key."""
+        """By place: how often it was taken since the last time that no environment of this key was left."""
         self.used_at = 0.0
         self.subject: Subject | None = None
         self.warm_at = math.inf
@@ -77,7 +67,7 @@ class IdlePool(Generic[Member, Subject]):
         self._keep_alive = keep_alive
         self._worth = worth
         self._shelves: dict[PoolKey, _Shelf[Member, Subject]] = {}
-        self._demands: dict[str, _Demand] = {}
+        self._idle_times: dict[str, IdleTimes] = {}
         self._entries: dict[Member, _Entry[Member]] = {}
         self.due_at = math.inf
         """When `take_due` should be called; moves nearer with `add`."""
@@ -89,9 +79,8 @@ class IdlePool(Generic[Member, Subject]):
         """An invocation begins: the idle environment for it, if there is one. `end` must follow."""
         shelf = self._shelves.get(key) or self._open(key)
         place = shelf.running
-        if self._keep_alive.learns and place < len(shelf.freed_at):
-            idle_times = shelf.demand.further if place else shelf.demand.first
-            idle_times.add(now - shelf.freed_at[place])
+        if self._keep_alive.learns and not place and shelf.freed_at is not None:
+            shelf.idle_times.add(now - shelf.freed_at)
         shelf.running += 1
         if place < len(shelf.uses):
             shelf.uses[place] += 1
@@ -110,35 +99,25 @@ class IdlePool(Generic[Member, Subject]):
         shelf = self._shelves.get(key)
         if shelf is None or not shelf.running:
             return
-        shelf.running = place = shelf.running - 1
-        if place < len(shelf.freed_at):
-            shelf.freed_at[place] = now
-        elif place < MAX_PLACES:
-            shelf.freed_at.extend([now] * (place + 1 - len(shelf.freed_at)))
-        self._settle(shelf)
+        shelf.running -= 1
+        shelf.freed_at = now
 
-    def add(
-        self, member: Member, key: PoolKey, subject: Subject, now: float, *, cost_ms: float, size_mb: float
-    ) -> None:
+    def add(self, member: Member, key: PoolKey, subject: Subject, now: float, price: Price) -> None:
         """It may serve the next; called after `end`."""
         shelf = self._shelves.get(key) or self._open(key)
-        first = not shelf.running
-        if first:
-            plan = self._keep_alive.plan(shelf.demand.first)
-        else:
-            plan = self._keep_alive.plan_further(shelf.demand.further)
+        plan = self._keep_alive.further if shelf.running else self._keep_alive.plan(shelf.idle_times)
         expires_at = now + plan.keep_until_s
-        if first and plan.warm_after_s > 0:
+        if plan.warm_after_s > 0:
             shelf.subject = subject
             shelf.warm_at, shelf.warm_until = now + plan.warm_after_s, expires_at
             self.due_at = min(self.due_at, shelf.warm_at)
             expires_at = now
-        self._put(shelf, member, key, expires_at, cost_ms, size_mb)
+        self._put(shelf, member, key, expires_at=expires_at, price=price)
 
-    def add_ahead(self, member: Member, key: PoolKey, now: float, *, cost_ms: float, size_mb: float) -> None:
+    def add_ahead(self, member: Member, key: PoolKey, now: float, price: Price) -> None:
         """One that was made ahead. It is kept for as long as the prediction reaches."""
         shelf = self._shelves.get(key) or self._open(key)
-        self._put(shelf, member, key, max(now, shelf.warm_until), cost_ms, size_mb)
+        self._put(shelf, member, key, expires_at=max(now, shelf.warm_until), price=price)
 
     def remove(self, member: Member) -> bool:
         """It ended by itself. False if it was not idle here."""
@@ -177,7 +156,7 @@ class IdlePool(Generic[Member, Subject]):
     def keep_revision(self, version_arn: str, revision_id: str | None) -> list[Member]:
         """Take out what belongs to any other revision; None forgets the version."""
         if revision_id is None:
-            self._demands.pop(version_arn, None)
+            self._idle_times.pop(version_arn, None)
         stale = [key for key in self._shelves if key[0] == version_arn and key[1] != revision_id]
         members = []
         for key in stale:
@@ -194,10 +173,10 @@ class IdlePool(Generic[Member, Subject]):
     def _open(self, key: PoolKey) -> _Shelf[Member, Subject]:
         if len(self._shelves) >= MAX_SHELVES:
             self._forget_unused()
-        demand = self._demands.get(key[0])
-        if demand is None:
-            demand = self._demands[key[0]] = _Demand()
-        shelf = self._shelves[key] = _Shelf[Member, Subject](demand)
+        idle_times = self._idle_times.get(key[0])
+        if idle_times is None:
+            idle_times = self._idle_times[key[0]] = IdleTimes()
+        shelf = self._shelves[key] = _Shelf[Member, Subject](idle_times)
         return shelf
 
     def _forget_unused(self) -> None:
@@ -206,20 +185,14 @@ class IdlePool(Generic[Member, Subject]):
         for _, key in sorted(unused)[: MAX_SHELVES // 4]:
             del self._shelves[key]
         used = {key[0] for key in self._shelves}
-        self._demands = {arn: demand for arn, demand in self._demands.items() if arn in used}
+        self._idle_times = {arn: known for arn, known in self._idle_times.items() if arn in used}
 
     def _put(
-        self,
-        shelf: _Shelf[Member, Subject],
-        member: Member,
-        key: PoolKey,
-        expires_at: float,
-        cost_ms: float,
-        size_mb: float,
+        self, shelf: _Shelf[Member, Subject], member: Member, key: PoolKey, *, expires_at: float, price: Price
     ) -> None:
         place = shelf.running
         uses = shelf.uses[place] if place < len(shelf.uses) else 1
-        worth = self._worth.of(uses=uses, cost_ms=cost_ms, size_mb=size_mb)
+        worth = self._worth.of(uses, price)
         entry = self._entries[member] = _Entry(member, key, expires_at, worth)
         shelf.idle.append(entry)
         self.due_at = min(self.due_at, expires_at)
@@ -228,9 +201,6 @@ class IdlePool(Generic[Member, Subject]):
         del self._entries[entry.member]
         shelf = self._shelves[entry.key]
         shelf.idle.remove(entry)
-        self._settle(shelf)
-
-    def _settle(self, shelf: _Shelf[Member, Subject]) -> None:
         if not shelf.running and not shelf.idle:
             shelf.uses.clear()
 

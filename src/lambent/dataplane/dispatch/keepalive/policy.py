@@ -21,11 +21,11 @@ class KeepAlive(Protocol):
     learns: bool
     """Whether idle times are worth recording."""
 
-    def plan(self, idle_times: IdleTimes) -> Plan:
-        """For the first environment of a version."""
+    further: Plan
+    """For the environments that a version was scaled out to; they are never made ahead."""
 
-    def plan_further(self, idle_times: IdleTimes) -> Plan:
-        """For those that it was scaled out to; never made ahead."""
+    def plan(self, idle_times: IdleTimes) -> Plan:
+        """For the last environment of a version that became idle."""
 
 
 class FixedKeepAlive:
@@ -34,10 +34,7 @@ class FixedKeepAlive:
     learns = False
 
     def __init__(self, keep_s: float) -> None:
-        self._plan = Plan(0.0, keep_s)
+        self.further = Plan(0.0, keep_s)
 
     def plan(self, idle_times: IdleTimes) -> Plan:
-        return self._plan
-
-    def plan_further(self, idle_times: IdleTimes) -> Plan:
-        return self._plan
+        return self.further

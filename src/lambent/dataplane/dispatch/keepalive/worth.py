@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Price(NamedTuple):
+    """What it takes to have an environment again, and what it takes to keep it."""
+
+    cost_ms: float
+    size_mb: float
 
 
 class Worth(Protocol):
-    def of(self, *, uses: int, cost_ms: float, size_mb: float) -> float:
+    def of(self, uses: int, price: Price) -> float:
         """For an environment that becomes idle now."""
 
     def note_evicted(self, worth: float) -> None: ...
@@ -19,8 +26,8 @@ class GreedyDual:
     def __init__(self) -> None:
         self._clock = 0.0
 
-    def of(self, *, uses: int, cost_ms: float, size_mb: float) -> float:
-        return self._clock + uses * cost_ms / max(size_mb, 1.0)
+    def of(self, uses: int, price: Price) -> float:
+        return self._clock + uses * price.cost_ms / max(price.size_mb, 1.0)
 
     def note_evicted(self, worth: float) -> None:
         self._clock = max(self._clock, worth)
@@ -32,7 +39,7 @@ class OldestFirst:
     def __init__(self) -> None:
         self._count = 0
 
-    def of(self, *, uses: int, cost_ms: float, size_mb: float) -> float:
+    def of(self, uses: int, price: Price) -> float:
         self._count += 1
         return self._count
 
