@@ -27,6 +27,8 @@ FUNCTIONS = 300
 MAX_PER_DAY = 20_000.0
 MAX_RUN_S = 60.0
 FIXED_S = (60, 300, 600, 1_200, 3_600)
+PATTERNS = {"timer": 0.16, "poisson": 0.42, "burst": 0.42}
+"""Shares of functions. That of timers is published; how the rest divides is not, and here it does so evenly."""
 CAP_SHARES = (0.1, 0.2, 0.4)
 """Memory caps, as shares of what all functions need when each has one environment."""
 
@@ -67,7 +69,7 @@ def draw_workloads(rng: random.Random, count: int = FUNCTIONS) -> list[Workload]
         Workload(
             key=(f"function-{number}", "1", "outgoing"),
             per_day=_draw_rate(rng),
-            pattern=rng.choice(("timer", "poisson", "burst")),
+            pattern=rng.choices(tuple(PATTERNS), tuple(PATTERNS.values()))[0],
             run_s=min(MAX_RUN_S, rng.lognormvariate(-0.38, 2.36)),
             init_ms=rng.lognormvariate(5.5, 1.0),
             size_mb=_draw_memory(rng),
