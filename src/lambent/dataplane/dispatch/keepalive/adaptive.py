@@ -19,7 +19,7 @@ MARGIN = 0.10
 MIN_SAMPLES = 5
 MIN_VARIATION = 2.0
 OUTSIDE_SHARE = 0.5
-MAX_EXPENSE = 2.0
+MAX_EXPENSE = 1.25
 """The memory-time of an idle period that the plan may cost, beside what the fixed time would. The paper has no such
 bound and buys its last percents with environments that wait for hours."""
 RECHECK_SHARE = 1 / 16
