@@ -211,3 +211,21 @@ async def test_a_guess_evicts_nothing() -> None:
     await world.settle()
     assert len(world.launcher.made) == 1
     await world.dispatcher.stop()
+
+
+async def test_an_environment_that_failed_leaves_nothing_behind(world: World) -> None:
+    task = asyncio.create_task(world.invoke())
+    (await world.launcher.inits.get()).set_exception(InitFailed("Boom", b"{}"))
+    await task
+    assert world.dispatcher.environments() == []
+    assert world.dispatcher._journals == {}
+
+
+async def test_an_environment_whose_function_was_deleted_meanwhile_does_not_become_idle(world: World) -> None:
+    task = asyncio.create_task(world.invoke())
+    init = await world.launcher.inits.get()
+    world.dispatcher.follow_version(VERSION.version_arn, None)
+    init.set_result(5.0)
+    assert await task
+    await world.settle()
+    assert world.dispatcher.environments() == []

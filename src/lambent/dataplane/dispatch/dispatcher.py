@@ -195,7 +195,7 @@ class Dispatcher:
         """Awaits the end of the environment: the slot is free only when it is gone."""
         self._idle.end(run.target.pool_key, time.monotonic())
         if environment is not None:
-            await environment.stop()
+            await self._stop(environment)
         self._finish(run, result)
 
     def _finish(self, run: _Run, result: Outcome | Exception) -> None:
@@ -214,7 +214,7 @@ class Dispatcher:
     def _give_back(self, environment: Environment, target: Target, size_mb: int) -> None:
         key = target.pool_key
         self._idle.end(key, time.monotonic())
-        if self._stopping or self._revisions.get(key[0], key[1]) != key[1]:
+        if self._stopping or self._revisions.get(key[0]) != key[1]:
             self._stop_soon(environment)
             return
         environment.take(Event.FINISHED)
