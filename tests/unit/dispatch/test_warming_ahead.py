@@ -11,7 +11,7 @@ import pytest
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.dispatch.keepalive.histogram import IdleTimes
-from lambent.dataplane.dispatch.keepalive.policy import Plan
+from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive, Plan
 from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.environment import Environment, Gauge
@@ -112,7 +112,7 @@ class Sink:
 
 
 class World:
-    def __init__(self, *, max_environments: int = 10) -> None:
+    def __init__(self, *, max_environments: int = 10, keep_alive: KeepAlive | None = None) -> None:
         self.launcher = FakeLauncher()
         self.admission = AccountAdmission()
         self.dispatcher = Dispatcher(
@@ -120,7 +120,7 @@ class World:
             sink=Sink(),
             recorder=CountingRecorder(),
             admission_of=lambda _account: self.admission,
-            keep_alive=Predicting(),
+            keep_alive=keep_alive or Predicting(),
             max_environments=max_environments,
             init_limit_ms=10_000,
         )
@@ -221,11 +221,13 @@ async def test_an_environment_that_failed_leaves_nothing_behind(world: World) ->
     assert world.dispatcher._journals == {}
 
 
-async def test_an_environment_whose_function_was_deleted_meanwhile_does_not_become_idle(world: World) -> None:
+async def test_an_environment_whose_function_was_deleted_meanwhile_does_not_become_idle() -> None:
+    world = World(keep_alive=FixedKeepAlive(600))
     task = asyncio.create_task(world.invoke())
     init = await world.launcher.inits.get()
     world.dispatcher.follow_version(VERSION.version_arn, None)
     init.set_result(5.0)
     assert await task
-    await world.settle()
+    await asyncio.gather(*world.dispatcher._tasks)
     assert world.dispatcher.environments() == []
+    await world.dispatcher.stop()
