@@ -27,6 +27,8 @@ from lambent.controlplane.packages import merged_name
 from lambent.controlplane.plane import ControlPlane, open_plane
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
+from lambent.dataplane.dispatch.keepalive.adaptive import AdaptiveKeepAlive
+from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive
 from lambent.dataplane.gateway.app import Authenticator, Gateway
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.jail import syscalls
@@ -69,6 +71,8 @@ SWITCH_INTERVAL_S = 0.000_5
 """How long the log's thread may keep the loop's waiting: at Python's 5 ms it decides the slowest percent."""
 GC_THRESHOLD = 50_000
 """Allocations between collections of young objects; an invocation leaves no cycles behind."""
+
+KEEP_ALIVES: dict[str, Callable[[float], KeepAlive]] = {"fixed": FixedKeepAlive, "adaptive": AdaptiveKeepAlive}
 
 
 def run(settings: Settings) -> int:
@@ -252,7 +256,7 @@ async def _build(
         sink=logs,
         recorder=recorder,
         admission_of=directory.admission,
-        keep_alive_s=settings.keep_alive_seconds,
+        keep_alive=KEEP_ALIVES[settings.keep_alive](settings.keep_alive_seconds),
         max_environments=settings.max_environments,
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )

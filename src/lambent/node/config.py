@@ -49,6 +49,7 @@ _Texts = Annotated[list[str], Meta(description='a list of texts, ["...", "..."]'
 _Paths = Annotated[dict[str, str], Meta(description='a table of paths, "python3.12" = "/path/to/python3.12"')]
 _Isolation = Annotated[Literal["auto", "namespace", "process"], Meta(description="auto, namespace or process")]
 _Scratch = Annotated[Literal["auto", "tmpfs"], Meta(description="auto (disk images where they can be had) or tmpfs")]
+_KeepAlive = Annotated[Literal["fixed", "adaptive"], Meta(description="fixed or adaptive")]
 _Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
@@ -102,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dev: _Flag = False
     region: _Region = "us-east-1"
     account_concurrency: _Positive = limits.DEFAULT_ACCOUNT_CONCURRENCY
+    keep_alive: _KeepAlive = "fixed"
     keep_alive_seconds: _Seconds = 600
     init_timeout_seconds: _InitSeconds = limits.INIT_TIMEOUT_MS // 1000
     drain_timeout_seconds: _Seconds = 30

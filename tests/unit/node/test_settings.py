@@ -67,6 +67,7 @@ def test_a_home_relative_data_folder_is_made_absolute(tmp_path: Path) -> None:
         ('port = "x"', r"lambent\.toml: port must be a port from 0 \(any free one\) to 65535, not 'x'"),
         ("port = 70000", "port must be a port"),
         ('dev = "yes"', "dev must be true or false"),
+        ('keep_alive = "learning"', "keep_alive must be fixed or adaptive, not 'learning'"),
         ("network = 1", r"network must be a table, not 1: write \[network\]"),
         ('isolation = "gvisor"', "isolation must be auto, namespace or process"),
         ('[network]\nallow_hosts = "x"', "must be a list of texts"),

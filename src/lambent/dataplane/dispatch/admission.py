@@ -68,6 +68,10 @@ class AccountAdmission:
         self._admit_waiting(function)
         self._admit_waiting("")
 
+    def is_closed(self, function: str) -> bool:
+        """Whether the function is turned off: nothing is reserved for it."""
+        return self._reserved.get(function) == 0
+
     def take(self, function: str) -> None:
         """Take a slot now. Raises Throttled."""
         group = function if function in self._reserved else ""

@@ -16,6 +16,9 @@ from typing import Any
 
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.dataplane.dispatch.journal import Journal
+from lambent.dataplane.dispatch.keepalive.idle_pool import IdlePool
+from lambent.dataplane.dispatch.keepalive.policy import KeepAlive
+from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, Price
 from lambent.dataplane.sandbox import failures
 from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
@@ -31,6 +34,9 @@ log = logging.getLogger(__name__)
 
 START_HELD_S = 0.1
 """How long the START line of an invocation may wait for company."""
+
+SANDBOX_MS = 10.0
+"""What a cold start costs beside the init of the function."""
 
 
 class Stopping(PlatformError):
@@ -69,7 +75,7 @@ class Dispatcher:
         sink: LogSink,
         recorder: Recorder,
         admission_of: Callable[[str], AccountAdmission],
-        keep_alive_s: float,
+        keep_alive: KeepAlive,
         max_environments: int,
         init_limit_ms: float,
     ) -> None:
@@ -77,19 +83,17 @@ class Dispatcher:
         self._sink = sink
         self._recorder = recorder
         self._admission_of = admission_of
-        self._keep_alive_s = keep_alive_s
         self._max_environments = max_environments
         self._init_limit_ms = init_limit_ms
-        self._idle: dict[PoolKey, list[Environment]] = {}
-        # Oldest first; a plain dict is the queue that can also forget from its middle.
-        self._idle_order: dict[Environment, PoolKey] = {}
+        self._idle: IdlePool[Environment, Target] = IdlePool(keep_alive, GreedyDual())
         self._living: dict[str, Environment] = {}
         self._journals: dict[str, Journal] = {}
         self._revisions: dict[str, str] = {}
         # Journals whose START is still held back.
         self._started: dict[str, Journal] = {}
         self._start_timer: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._due: asyncio.TimerHandle | None = None
+        self._due_at = math.inf
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self._drained = asyncio.Event()
@@ -129,10 +133,8 @@ class Dispatcher:
             self._revisions.pop(version_arn, None)
         else:
             self._revisions[version_arn] = revision_id
-        for key in [key for key in self._idle if key[0] == version_arn and key[1] != revision_id]:
-            for environment in self._idle.pop(key):
-                self._idle_order.pop(environment, None)
-                self._stop_soon(environment)
+        for environment in self._idle.keep_revision(version_arn, revision_id):
+            self._stop_soon(environment)
 
     def environments(self) -> list[Environment]:
         return list(self._living.values())
@@ -154,10 +156,9 @@ class Dispatcher:
     async def stop(self) -> None:
         """Stop every environment, busy ones too."""
         self._stopping = self._stopped = True
-        if self._expiry is not None:
-            self._expiry.cancel()
+        if self._due is not None:
+            self._due.cancel()
         self._idle.clear()
-        self._idle_order.clear()
         for environment in list(self._living.values()):
             self._stop_soon(environment)
         while self._tasks:
@@ -192,8 +193,9 @@ class Dispatcher:
 
     async def _stop_and_finish(self, run: _Run, environment: Environment | None, result: Outcome | Exception) -> None:
         """Awaits the end of the environment: the slot is free only when it is gone."""
+        self._idle.end(run.target.pool_key, time.monotonic())
         if environment is not None:
-            await environment.stop()
+            await self._stop(environment)
         self._finish(run, result)
 
     def _finish(self, run: _Run, result: Outcome | Exception) -> None:
@@ -204,31 +206,24 @@ class Dispatcher:
         run.done(result)
 
     def _take_idle(self, key: PoolKey) -> Environment | None:
-        idle = self._idle.get(key)
-        if not idle:
-            return None
-        environment = idle.pop()
-        del self._idle_order[environment]
-        environment.take(Event.LEASED)
+        environment = self._idle.begin(key, time.monotonic())
+        if environment is not None:
+            environment.take(Event.LEASED)
         return environment
 
-    def _give_back(self, environment: Environment, key: PoolKey) -> None:
-        if self._stopping or self._revisions.get(key[0], key[1]) != key[1]:
+    def _give_back(self, environment: Environment, target: Target, size_mb: int) -> None:
+        key = target.pool_key
+        self._idle.end(key, time.monotonic())
+        if self._stopping or self._revisions.get(key[0]) != key[1]:
             self._stop_soon(environment)
             return
         environment.take(Event.FINISHED)
-        idle = self._idle.get(key)
-        if idle is None:
-            self._idle[key] = [environment]
-        else:
-            idle.append(environment)
-        self._idle_order[environment] = key
-        if self._expiry is None:
-            self._plan_expiry()
+        self._idle.add(environment, key, target, environment.idle_since, _price(environment, size_mb))
+        self._plan_due()
 
     async def _launch(self, target: Target) -> Environment:
-        if len(self._living) >= self._max_environments and self._idle_order:
-            await self._evict_oldest().stop()
+        if len(self._living) >= self._max_environments and (evicted := self._idle.evict()) is not None:
+            await self._stop(evicted)
         environment = await self._launcher.start(target)
         if self._stopped:
             await environment.stop()
@@ -331,8 +326,8 @@ class Dispatcher:
             clean = environment.state is State.BUSY
         except Exception as exc:
             result = exc
-        if clean:
-            self._give_back(environment, run.target.pool_key)
+        if clean and isinstance(result, Outcome):
+            self._give_back(environment, run.target, result.max_memory_mb)
             self._finish(run, result)
         else:
             self._carry_out(self._stop_and_finish(run, environment, result), f"stop environment {environment.id}")
@@ -439,35 +434,55 @@ class Dispatcher:
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""
         self._living.pop(environment.id, None)
-        key = self._idle_order.pop(environment, None)
-        if key is not None:
-            idle = self._idle[key]
-            idle.remove(environment)
-            if not idle:
-                del self._idle[key]
+        if self._idle.remove(environment):
             self._stop_soon(environment)
 
-    def _evict_oldest(self) -> Environment:
-        environment, key = next(iter(self._idle_order.items()))
-        del self._idle_order[environment]
-        self._idle[key].remove(environment)
-        if not self._idle[key]:
-            del self._idle[key]
-        return environment
+    def _plan_due(self) -> None:
+        """One timer for all that the pool will ask for."""
+        due_at = self._idle.due_at
+        if self._due is not None:
+            if self._due_at <= due_at:
+                return
+            self._due.cancel()
+            self._due = None
+        if due_at < math.inf and not self._stopped:
+            loop = asyncio.get_running_loop()
+            self._due_at, self._due = due_at, loop.call_later(max(0.0, due_at - time.monotonic()), self._take_due)
 
-    def _plan_expiry(self) -> None:
-        self._expiry = None
-        if not self._idle_order:
+    def _take_due(self) -> None:
+        self._due = None
+        due = self._idle.take_due(time.monotonic())
+        for environment in due.expired:
+            self._stop_soon(environment)
+        for target in due.ahead:
+            self._carry_out(self._warm_ahead(target), f"warm {target.version.name} ahead")
+        self._plan_due()
+
+    async def _warm_ahead(self, target: Target) -> None:
+        """An environment for an invocation soon to come. It is a guess: it evicts nothing and fails quietly."""
+        version, key = target.version, target.pool_key
+        if self._stopping or len(self._living) >= self._max_environments or self._revisions.get(key[0]) != key[1]:
             return
-        oldest = next(iter(self._idle_order))
-        wait_s = oldest.idle_since + self._keep_alive_s - time.monotonic()
-        self._expiry = asyncio.get_running_loop().call_later(max(0.0, wait_s), self._expire)
-
-    def _expire(self) -> None:
-        limit = time.monotonic() - self._keep_alive_s
-        while self._idle_order and next(iter(self._idle_order)).idle_since <= limit:
-            self._stop_soon(self._evict_oldest())
-        self._plan_expiry()
+        if self._admission_of(version.account).is_closed(version.name):
+            return
+        environment = None
+        try:
+            environment = await self._launch(target)
+            await environment.wait_ready(self._init_limit_ms)
+        except Exception as exc:
+            log.info("not warmed ahead", extra={"action": "warm_ahead", "function": version.name, "reason": str(exc)})
+            if environment is not None:
+                await self._stop(environment)
+            return
+        environment.drain_log()
+        unwanted = self._stopping or self._revisions.get(key[0]) != key[1]
+        if unwanted or environment.state is not State.BUSY:
+            await self._stop(environment)
+            return
+        environment.take(Event.FINISHED)
+        price = _price(environment, environment.peak_memory_mb())
+        self._idle.add_ahead(environment, key, environment.idle_since, price)
+        self._plan_due()
 
     def _stop_soon(self, environment: Environment) -> None:
         self._carry_out(self._stop(environment), f"retire environment {environment.id}")
@@ -489,3 +504,7 @@ def _settle(answer: asyncio.Future[Outcome], result: Outcome | Exception) -> Non
         answer.set_exception(result)
     else:
         answer.set_result(result)
+
+
+def _price(environment: Environment, size_mb: int) -> Price:
+    return Price(SANDBOX_MS + (environment.init_ms or 0.0), size_mb)
