@@ -1,4 +1,4 @@
-# Questions between processes of one machine: one kept connection in each direction, over Unix sockets in a closed folder.
+# Questions between processes of one machine, over Unix sockets in a closed folder: one kept connection each way.
 #
 # Rule 1: a question whose connection ends before its answer fails; whether it was carried out is not known.
 # Rule 2: a question that could not be sent waits for the member to come back, as long as it has patience.
@@ -41,7 +41,7 @@ class UnixTransport:
     """Implements `Transport`, and takes what others ask this member."""
 
     def __init__(self, folder: Path, me: str) -> None:
-        """`folder` is open to this user alone. Sockets are named within it by descriptor: paths are limited to 108 bytes."""
+        """`folder` is open to this user alone. Its sockets are named by descriptor: a path has 108 bytes at most."""
         self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._me = me
         self._handlers: dict[str, Handler] = {}
@@ -54,8 +54,7 @@ class UnixTransport:
     async def start(self) -> None:
         """Take questions; those of a kind that has no handler yet wait for it."""
         path = self.path_of(self._me)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        _remove(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(path)
@@ -70,8 +69,7 @@ class UnixTransport:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path_of(self._me))
+            _remove(self.path_of(self._me))
         for served in list(self._served):
             served.close()
         for line in self._lines.values():
@@ -283,6 +281,10 @@ class _Asking(asyncio.Protocol):
 
     def _gone(self) -> MemberGone:
         return MemberGone(f"Process {self._member} of the node ended before it answered; try again.")
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
 
 
 def _settle(answer: asyncio.Future[bytes], result: bytes | Exception) -> None:

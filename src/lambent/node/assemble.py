@@ -93,7 +93,7 @@ async def _run(settings: Settings) -> None:
         listener = bind(settings.host, settings.port)
         stack.callback(listener.close)
         confine = choose_confinement(settings.isolation)
-        node = await build(settings, folder, confine, listener, stack, OnlyProcess())
+        node = await build(settings, folder, confine, listener, stack, place=OnlyProcess())
         await node.serve(listener)
 
 
@@ -203,6 +203,7 @@ async def build(
     confine: str,
     listener: socket.socket,
     stack: contextlib.AsyncExitStack,
+    *,
     place: Place,
 ) -> Node:
     documents = await place.open_documents(folder.path / "state.db", stack)

@@ -110,7 +110,7 @@ class _Pump:
             async with asyncio.timeout(SETTLE_PATIENCE_S), self._moved:
                 await self._moved.wait_for(lambda: self._applied >= wanted or self._is_away)
         except TimeoutError:
-            log.error("a process does not follow", extra={"action": "not_followed", "process": self._name})
+            log.error("a process does not follow", extra={"action": "not_followed", "index": self._name})
 
     async def _run(self) -> None:
         while True:

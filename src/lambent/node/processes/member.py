@@ -340,7 +340,7 @@ async def _run(boot: Boot, control: socket.socket) -> None:
         stack.callback(listener.close)
         place = OneOfSeveral(boot, folder, control, Ledger(boot.ledger_fd, boot.wake_fds, boot.index))
         await place.start(stack)
-        node = await build(boot.settings, folder, boot.confine, listener, stack, place)
+        node = await build(boot.settings, folder, boot.confine, listener, stack, place=place)
         place.serve_status(node.local_status)
         await node.serve(listener)
 

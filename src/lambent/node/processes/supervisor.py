@@ -213,7 +213,7 @@ class Supervisor:
     def _note_ready(self, process: _Process) -> None:
         if self._has_served:
             log.info(
-                "process replaced", extra={"action": "process_replaced", "process": process.index, "pid": process.pid}
+                "process replaced", extra={"action": "process_replaced", "index": process.index, "pid": process.pid}
             )
         elif len(self._living) == len(self._boots) and all(living.is_ready for living in self._living.values()):
             self._has_served = True
@@ -240,7 +240,7 @@ class Supervisor:
             "process died",
             extra={
                 "action": "process_died",
-                "process": process.index,
+                "index": process.index,
                 "pid": process.pid,
                 "status": process.status,
                 "restart_s": delay_s,
@@ -264,7 +264,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         for process in self._living.values():
-            log.error("process killed", extra={"action": "process_killed", "process": process.index})
+            log.error("process killed", extra={"action": "process_killed", "index": process.index})
             process.kill()
 
     def _finish_if_drained(self, process: _Process) -> None:
