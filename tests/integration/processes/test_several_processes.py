@@ -284,14 +284,13 @@ def test_a_process_that_is_killed_is_replaced_and_the_rest_goes_on(tmp_path: Pat
             invoke(client, name, {})
         answers: dict[str, Any] = {}
 
-        def call(name: str) -> None:
+        def call(own: Any, name: str) -> None:
             try:
-                answers[name] = invoke(connect(node), name, {"s": 2})
+                answers[name] = invoke(own, name, {"s": 4})
             except Exception as exc:
                 answers[name] = exc
 
-        # The kept one over several connections: those of the dead process end with it, the others must not.
-        callers = [threading.Thread(target=call, args=[name]) for name in (lost, kept)]
+        callers = [threading.Thread(target=call, args=[connect(node), name]) for name in (lost, kept)]
         for caller in callers:
             caller.start()
         wait_for(lambda: ask(client, "/_lambent/status")["concurrency"]["in_use"] == 2)
@@ -321,7 +320,7 @@ def test_slots_of_a_process_that_was_killed_are_free_again(tmp_path: Path) -> No
     with LambentNode(tmp_path / "data", arguments=arguments).running() as node:
         client = connect(node)
         names = [create_at(client, home, "slow", SLOW) for home in MEMBERS]
-        callers = [threading.Thread(target=invoke_in_vain, args=[node, names[1]]) for _ in range(2)]
+        callers = [threading.Thread(target=invoke_in_vain, args=[connect(node), names[1]]) for _ in range(2)]
         for caller in callers:
             caller.start()
         wait_for(lambda: ask(client, "/_lambent/status")["concurrency"]["in_use"] == 2)
@@ -341,9 +340,9 @@ def test_slots_of_a_process_that_was_killed_are_free_again(tmp_path: Path) -> No
         wait_for(has_room)
 
 
-def invoke_in_vain(node: LambentNode, name: str) -> None:
+def invoke_in_vain(client: Any, name: str) -> None:
     with contextlib.suppress(Exception):
-        invoke(connect(node), name, {"s": 20})
+        invoke(client, name, {"s": 20})
 
 
 def test_accepted_events_survive_the_death_of_any_process(tmp_path: Path) -> None:
@@ -378,9 +377,10 @@ def test_sigterm_drains_all_processes_and_leaves_nothing(tmp_path: Path) -> None
     node.start()
     client = connect(node)
     names = [create_at(client, home, "slow", SLOW) for home in MEMBERS]
+    # Clients before threads: `connect` changes this process's environment for a moment.
     answers: list[Any] = []
     callers = [
-        threading.Thread(target=lambda name=name: answers.append(invoke(connect(node), name, {"s": 1.5})))
+        threading.Thread(target=lambda name=name, own=connect(node): answers.append(invoke(own, name, {"s": 4})))
         for name in names
         for _ in range(4)
     ]
@@ -402,7 +402,7 @@ def test_a_second_sigterm_does_not_wait(tmp_path: Path) -> None:
     node.start()
     client = connect(node)
     names = [create_at(client, home, "slow", SLOW) for home in MEMBERS]
-    callers = [threading.Thread(target=invoke_in_vain, args=[node, name]) for name in names]
+    callers = [threading.Thread(target=invoke_in_vain, args=[connect(node), name]) for name in names]
     for caller in callers:
         caller.start()
     wait_for(lambda: ask(client, "/_lambent/status")["concurrency"]["in_use"] == 2)
