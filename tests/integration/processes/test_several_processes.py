@@ -377,13 +377,13 @@ def test_sigterm_drains_all_processes_and_leaves_nothing(tmp_path: Path) -> None
     node.start()
     client = connect(node)
     names = [create_at(client, home, "slow", SLOW) for home in MEMBERS]
+
+    def call(own: Any, name: str) -> None:
+        answers.append(invoke(own, name, {"s": 4}))
+
     # Clients before threads: `connect` changes this process's environment for a moment.
     answers: list[Any] = []
-    callers = [
-        threading.Thread(target=lambda name=name, own=connect(node): answers.append(invoke(own, name, {"s": 4})))
-        for name in names
-        for _ in range(4)
-    ]
+    callers = [threading.Thread(target=call, args=[connect(node), name]) for name in names for _ in range(4)]
     for caller in callers:
         caller.start()
     wait_for(lambda: ask(client, "/_lambent/status")["concurrency"]["in_use"] == 8)

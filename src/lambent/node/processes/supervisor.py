@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lambent.dataplane.dispatch.ledger import Ledger, make_table
 from lambent.dataplane.sandbox import cgroups
@@ -121,7 +122,9 @@ class _Process:
         )
         theirs.close()
         self.pid = self._process.pid
-        send_boot(self._link, boot)
+        # OSError: it is dead already, and its descriptor says so.
+        with contextlib.suppress(OSError):
+            send_boot(self._link, boot)
         self._link.setblocking(False)
         self._pidfd = os.pidfd_open(self.pid)
         loop = asyncio.get_running_loop()
@@ -187,6 +190,7 @@ class Supervisor:
         """Until a signal has stopped it. Returns the exit status."""
         self._announce = announce
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._fail)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         for boot in self._boots:
@@ -198,9 +202,14 @@ class Supervisor:
 
     def _start(self, index: int) -> None:
         self._restarts.pop(index, None)
-        # Not while a socket of the parent could be missed: spawning is short, and from the main thread, whose end
-        # is what the kernel takes for the end of the parent.
-        self._living[index] = _Process(self._boots[index], self._take_word, self._take_end)
+        # From the main thread: its end is what the kernel takes for the end of the parent.
+        try:
+            self._living[index] = _Process(self._boots[index], self._take_word, self._take_end)
+        except OSError as exc:
+            if not self._has_served:
+                raise OperatorError(f"A node process cannot be started: {exc}") from exc
+            log.exception("process not started", extra={"action": "process_not_started", "index": index})
+            self._start_later(index, self._backoffs[index].delay_s(0.0))
 
     def _take_word(self, process: _Process, word: bytes) -> None:
         if word == READY:
@@ -246,7 +255,10 @@ class Supervisor:
                 "restart_s": delay_s,
             },
         )
-        self._restarts[process.index] = asyncio.get_running_loop().call_later(delay_s, self._start, process.index)
+        self._start_later(process.index, delay_s)
+
+    def _start_later(self, index: int, delay_s: float) -> None:
+        self._restarts[index] = asyncio.get_running_loop().call_later(delay_s, self._start, index)
 
     def _stop(self) -> None:
         self._stops += 1
@@ -261,6 +273,14 @@ class Supervisor:
             self._killing.cancel()
         self._killing = asyncio.get_running_loop().call_later(patience_s, self._kill)
         self._go_on_ending()
+
+    def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A supervisor that is wrong about its processes must not go on: end the node, loudly."""
+        loop.default_exception_handler(context)
+        self._failed = True
+        for process in self._living.values():
+            process.kill()
+        self._ended.set()
 
     def _kill(self) -> None:
         for process in self._living.values():
