@@ -61,6 +61,9 @@ def _facts(client: Client, status: Status) -> list[tuple[str, str]]:
     ]
     if shells := {name: count for name, count in status.get("shells", {}).items() if count}:
         facts.append(("Pre-warmed", ", ".join(f"{count} of {name}" for name, count in sorted(shells.items()))))
+    if processes := status.get("processes"):
+        serving = sum(process["state"] == "serving" for process in processes)
+        facts.insert(1, ("Processes", f"{serving} of {len(processes)} serve"))
     if counters:
         facts.append(("Since start", wrap(_count(counters), stream=sys.stdout, indent=13)))
     return facts

@@ -13,6 +13,7 @@ from lambent.node.config import load_settings
 @click.option("--host", metavar="HOST", help="The address to listen on. [127.0.0.1]")
 @click.option("--port", metavar="PORT", type=int, help="The port to listen on; 0 takes a free one. [8700]")
 @click.option("--dev", is_flag=True, default=None, help="Accept any signature; only on loopback.")
+@click.option("--processes", metavar="N", type=int, help="Node processes behind the port. [1]")
 @click.option("--config", metavar="FILE", type=Path, help="Settings. [lambent.toml of this folder]")
 @click.option("--region", metavar="NAME", help="The region that this node answers for. [us-east-1]")
 @click.option("--isolation", metavar="TIER", help="auto, namespace or process (none at all). [auto]")

@@ -92,6 +92,8 @@ class Status(TypedDict, total=False):
     counters: dict[str, int]
     zygotes: dict[str, int]
     shells: dict[str, int]
+    processes: list[dict[str, int | float | str]]
+    """Of a node of several processes."""
 
 
 class RuntimeStatus(TypedDict, total=False):

@@ -33,7 +33,7 @@ class NodeView(Protocol):
 
     def health(self) -> Mapping[str, Any]: ...
 
-    def status(self, account: str) -> Mapping[str, Any]: ...
+    async def status(self, account: str) -> Mapping[str, Any]: ...
 
     async def runtimes(self) -> list[Mapping[str, Any]]: ...
 
@@ -67,7 +67,7 @@ class LambentApi:
         if request.method != "GET":
             raise CallerError("MethodNotAllowed", "This endpoint only answers GET.", status=405)
         if path == b"/_lambent/status":
-            await _write(send, msgspec.json.encode(self._view.status(context.account)))
+            await _write(send, msgspec.json.encode(await self._view.status(context.account)))
         elif path == b"/_lambent/runtimes":
             await _write(send, msgspec.json.encode({"runtimes": await self._view.runtimes()}))
         elif matched := _LOGS.fullmatch(path):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import importlib.metadata
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -53,12 +51,11 @@ from lambent.model.errors import OperatorError, PlatformError
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
+from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
 from lambent.node.server import bind, make_server, serve
 from lambent.node.tier import choose_confinement
 from lambent.node.upstream import UpstreamS3
-from lambent.substrate.blobs import FileBlobs
-from lambent.substrate.sqlite.documents import open_documents
 from lambent.telemetry.log_files import LogFiles
 from lambent.telemetry.log_segments import LogLimits
 from lambent.telemetry.logging import set_up_logging
@@ -66,6 +63,7 @@ from lambent.telemetry.records import CountingRecorder
 
 log = logging.getLogger(__name__)
 
+PROFILE = "credentials"
 _CODE_URL_S = 600
 SWITCH_INTERVAL_S = 0.000_5
 """How long the log's thread may keep the loop's waiting: at Python's 5 ms it decides the slowest percent."""
@@ -77,6 +75,10 @@ KEEP_ALIVES: dict[str, Callable[[float], KeepAlive]] = {"fixed": FixedKeepAlive,
 
 def run(settings: Settings) -> int:
     """Run a node until it is told to stop. Returns the exit status; an operator's mistake is one line on stderr."""
+    if settings.processes > 1:
+        from lambent.node.processes.supervisor import run_many  # noqa: PLC0415 - a single process does without it
+
+        return run_many(settings)
     set_up_logging(settings.log_level)
     # Zygotes leave their parent to become the first of a pid namespace; the node adopts them.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -95,7 +97,7 @@ async def _run(settings: Settings) -> None:
         listener = bind(settings.host, settings.port)
         stack.callback(listener.close)
         confine = choose_confinement(settings.isolation)
-        node = await _build(settings, folder, confine, listener, stack)
+        node = await build(settings, folder, confine, listener, stack, place=OnlyProcess())
         await node.serve(listener)
 
 
@@ -115,7 +117,9 @@ class Node:
         shells: Shells | None,
         runtimes: Any,
         profile: Path,
+        place: Place,
     ) -> None:
+        self._place = place
         self._settings = settings
         self._account = account
         self._confine = confine
@@ -134,7 +138,10 @@ class Node:
     def health(self) -> Mapping[str, Any]:
         return {"status": "draining" if self._draining else "ok", "version": version()}
 
-    def status(self, account: str) -> Mapping[str, Any]:
+    async def status(self, account: str) -> Mapping[str, Any]:
+        return await self._place.status(account, self.local_status)
+
+    def local_status(self, account: str) -> Mapping[str, Any]:
         admission = self._directory.admission(account)
         now = time.monotonic()
         return {
@@ -163,7 +170,6 @@ class Node:
     async def serve(self, listener: socket.socket) -> None:
         """Until SIGTERM or SIGINT; a second one does not wait."""
         server = make_server(self.app, drain_timeout_s=self._settings.drain_timeout_seconds)
-        loop = asyncio.get_running_loop()
 
         def stop() -> None:
             if self._draining:
@@ -176,9 +182,7 @@ class Node:
             self.on_drain()
             server.should_exit = True
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        self._announce(listener)
+        self._place.begin(stop, lambda: announce(self._settings, self._confine, self._profile, listener))
         # What stands now stays: never looked at again by the collector, which then runs rarely.
         gc.collect()
         gc.freeze()
@@ -186,25 +190,33 @@ class Node:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         await serve(server, listener)
         log.info("drained", extra={"action": "drained"})
-
-    def _announce(self, listener: socket.socket) -> None:
-        host, port = listener.getsockname()[:2]
-        print(f"Lambent {version()} serves on http://{host}:{port}  (isolation: {self._confine})", flush=True)
-        print(f"Credentials: {self._profile}", flush=True)
-        if self._settings.dev:
-            print("--dev: any signature is accepted.", flush=True)
+        await self._place.wait_others()
 
 
-async def _build(
-    settings: Settings, folder: DataFolder, confine: str, listener: socket.socket, stack: contextlib.AsyncExitStack
+def announce(settings: Settings, confine: str, profile: Path, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    print(f"Lambent {version()} serves on http://{host}:{port}  (isolation: {confine})", flush=True)
+    print(f"Credentials: {profile}", flush=True)
+    if settings.dev:
+        print("--dev: any signature is accepted.", flush=True)
+
+
+async def build(
+    settings: Settings,
+    folder: DataFolder,
+    confine: str,
+    listener: socket.socket,
+    stack: contextlib.AsyncExitStack,
+    *,
+    place: Place,
 ) -> Node:
-    documents = open_documents(folder.path / "state.db")
-    stack.push_async_callback(documents.close)
+    documents = await place.open_documents(folder.path / "state.db", stack)
     accounts = await Accounts.load(documents)
     stack.push_async_callback(accounts.stop)
     account, key = await _first_account(accounts, settings)
-    profile = folder.path / "credentials"
-    write_profile(profile, key, region=settings.region, endpoint_url=_endpoint(settings, listener))
+    profile = folder.path / PROFILE
+    if place.owns_state:
+        write_profile(profile, key, region=settings.region, endpoint_url=_endpoint(settings, listener))
     file_bytes, files = settings.logs.max_file_bytes, settings.logs.files
     logs = LogFiles(
         folder.folder("logs"),
@@ -215,11 +227,11 @@ async def _build(
 
     plane = open_plane(
         documents,
-        FileBlobs(folder.folder("blobs")),
+        place.open_blobs(folder.folder("blobs")),
         folder.folder("code"),
         code_url=lambda context, record: _code_url(accounts, context, record.digest),
         fetch_s3=UpstreamS3(settings.upstream.s3) if settings.upstream.s3 is not None else None,
-        tree_in_use=lambda name: dispatcher.uses_tree(name),  # noqa: PLW0108 - bound below
+        tree_in_use=lambda name: uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
     )
 
@@ -228,7 +240,7 @@ async def _build(
     zygotes = Zygotes(runtimes, confine=confine, base=base, trees=plane.code.trees)
     stack.push_async_callback(zygotes.stop)
     networks = await _open_networks(settings, confine, stack)
-    limits = _open_limits(settings, folder, stack)
+    limits = _open_limits(settings, place.node_id(folder), stack)
     shells = None
     if networks is not None and settings.prewarm.shells:
         shells = Shells(
@@ -243,32 +255,40 @@ async def _build(
         Placement(confine=confine, region=settings.region, trees=plane.code.trees),
         zygotes,
         networks=networks,
-        scratches=await _open_scratches(settings, confine, folder, stack),
+        scratches=await _open_scratches(settings, confine, place.scratch(folder), stack),
         limits=limits,
         shells=shells,
         layer_tree=merged_name,
         open_runtime_api=RuntimeApiChannel,
         emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),  # noqa: PLW0108 - bound below
+        uids=place.uids(),
     )
-    directory = Directory(documents, account_concurrency=settings.account_concurrency)
+    directory = Directory(
+        documents, account_concurrency=settings.account_concurrency, new_admission=place.new_admission
+    )
     dispatcher = Dispatcher(
         launcher=launcher,
         sink=logs,
         recorder=recorder,
         admission_of=directory.admission,
         keep_alive=KEEP_ALIVES[settings.keep_alive](settings.keep_alive_seconds),
-        max_environments=settings.max_environments,
+        max_environments=place.max_environments(settings.max_environments),
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
-    await plane.start()
-    stack.push_async_callback(plane.stop)
+    uses_tree = place.uses_tree(dispatcher.uses_tree, dispatcher.used_trees)
+    if place.owns_state:
+        await place.know_trees()
+        await plane.start()
+        stack.push_async_callback(plane.stop)
     directory.on_version = dispatcher.follow_version
     await directory.start()
     stack.push_async_callback(directory.stop)
-    events = AsyncInvoker(documents, dispatcher, directory.resolve)
-    await events.start()
-    stack.push_async_callback(events.stop)
+    dispatch = place.dispatch(dispatcher, directory)
+    events = AsyncInvoker(documents, dispatch, directory.resolve)
+    if place.owns_state:
+        await events.start()
+        stack.push_async_callback(events.stop)
 
     service = Service(load_model("lambda"), operations(plane))
     node = Node(
@@ -282,13 +302,15 @@ async def _build(
         shells=shells,
         runtimes=runtimes,
         profile=profile,
+        place=place,
     )
-    lambent_api = LambentApi(node, logs, lambda owner, digest: _read_code(plane, owner, digest))
+    read_code = place.read_code(lambda owner, digest: _read_code(plane, owner, digest))
+    lambent_api = LambentApi(node, place.logs(logs), read_code)
     node.on_drain = lambent_api.end_followers
     node.app = Gateway(
         authenticator=_authenticator(settings, accounts, account),
-        invoke=InvokeEdge(directory, dispatcher, events.accept),
-        api=service,
+        invoke=InvokeEdge(directory, dispatch, place.enqueue(events.accept, directory)),
+        api=place.api(service),
         node_api=lambent_api,
         write_error=service.write_error,
     )
@@ -327,13 +349,13 @@ async def _open_networks(
     return networks
 
 
-def _open_limits(settings: Settings, folder: DataFolder, stack: contextlib.AsyncExitStack) -> EnvironmentLimits | None:
+def _open_limits(settings: Settings, node_id: str, stack: contextlib.AsyncExitStack) -> EnvironmentLimits | None:
     """Control groups where this user may make them; None leaves rlimits."""
     driver = cgroups.discover()
     problem = "none can be used by this user"
     if driver is not None:
         try:
-            driver.start(folder.node_id)
+            driver.start(node_id)
         except OSError as exc:
             problem = str(exc)
         else:
@@ -347,14 +369,14 @@ def _open_limits(settings: Settings, folder: DataFolder, stack: contextlib.Async
 
 
 async def _open_scratches(
-    settings: Settings, confine: str, folder: DataFolder, stack: contextlib.AsyncExitStack
+    settings: Settings, confine: str, folder: Path, stack: contextlib.AsyncExitStack
 ) -> ScratchDisks | None:
     """Disk images behind /tmp where this machine can make them; None leaves a tmpfs, counted as memory."""
     if confine != "root" or settings.scratch_disks == "tmpfs":
         return None
     problem = scratch.probe()
     if problem is None:
-        disks = ScratchDisks(folder.folder("scratch"))
+        disks = ScratchDisks(folder)
         try:
             await disks.start()
         except OSError as exc:

@@ -40,6 +40,7 @@ _Text = Annotated[str, Meta(description="text", min_length=1)]
 _Flag = Annotated[bool, Meta(description="true or false")]
 _Positive = Annotated[int, Meta(description="a whole number of at least 1", ge=1)]
 _Count = Annotated[int, Meta(description="a whole number of at least 0", ge=0)]
+_Processes = Annotated[int, Meta(description="a whole number of processes from 1 to 64", ge=1, le=64)]
 _Seconds = Annotated[int, Meta(description="a whole number of seconds", ge=0)]
 _InitSeconds = Annotated[int, Meta(description="seconds from 1 to 900", ge=1, le=900)]
 _Port = Annotated[int, Meta(description="a port from 0 (any free one) to 65535", ge=0, le=65_535)]
@@ -101,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: _Text = "127.0.0.1"
     port: _Port = 8700
     dev: _Flag = False
+    processes: _Processes = 1
     region: _Region = "us-east-1"
     account_concurrency: _Positive = limits.DEFAULT_ACCOUNT_CONCURRENCY
     keep_alive: _KeepAlive = "fixed"

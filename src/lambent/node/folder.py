@@ -30,6 +30,18 @@ class DataFolder:
                 f"The data folder {path} is in use by another node; stop it or choose another with --data-dir."
             ) from exc
 
+    @classmethod
+    def inherited(cls, path: Path, lock: int) -> DataFolder:
+        """The folder of the parent process, whose lock is then held until both have ended."""
+        folder = cls.__new__(cls)
+        folder.path, folder._lock = path, lock
+        return folder
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that holds the lock."""
+        return self._lock
+
     def folder(self, name: str) -> Path:
         """A folder within, made if need be, closed to other users."""
         path = self.path / name

@@ -34,6 +34,11 @@ class Watch(AsyncIterator[Change]):
         self._changes.extend(change for change in changes if change.collection in self._collections)
         self._stirred.set()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something delivered has not been taken."""
+        return bool(self._changes)
+
     def close(self) -> None:
         """End the watch once what was delivered has been taken."""
         self._closed = True
@@ -55,6 +60,9 @@ class Watches:
     def publish(self, changes: Sequence[Change]) -> None:
         for watch in self._open:
             watch.deliver(changes)
+
+    def are_behind(self) -> bool:
+        return any(watch.is_behind for watch in self._open)
 
     def close(self) -> None:
         for watch in self._open:

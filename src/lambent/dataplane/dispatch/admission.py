@@ -94,8 +94,9 @@ class AccountAdmission:
         queue = self._waiting.setdefault(group, collections.deque())
         if len(queue) >= MAX_WAITERS or max_wait_ms <= 0:
             raise throttled
-        waiter = _Waiter(function, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(function, asyncio.get_running_loop().create_future(), self._new_ticket())
         queue.append(waiter)
+        self._note_queue(group)
         try:
             async with asyncio.timeout(max_wait_ms / 1000):
                 await waiter.turn
@@ -111,6 +112,7 @@ class AccountAdmission:
                 queue.remove(waiter)
             if not queue and self._waiting.get(group) is queue:
                 del self._waiting[group]
+            self._note_queue(group)
 
     def _has_room(self, function: str) -> bool:
         reserved = self._reserved.get(function)
@@ -128,6 +130,13 @@ class AccountAdmission:
         if function not in self._reserved:
             self._shared_running += change
 
+    def _new_ticket(self) -> int:
+        """Where a new waiter stands among those of other processes; here there are none."""
+        return 0
+
+    def _note_queue(self, group: str) -> None:
+        """The queue of a group has changed."""
+
     def _admit_waiting(self, group: str) -> None:
         queue = self._waiting.get(group)
         while queue and self._has_room(queue[0].function):
@@ -141,3 +150,4 @@ class AccountAdmission:
 class _Waiter:
     function: str
     turn: asyncio.Future[None]
+    ticket: int

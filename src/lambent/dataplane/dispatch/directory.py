@@ -36,10 +36,13 @@ class Directory:
         *,
         account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY,
         choose: Callable[[], float] = random.random,
+        new_admission: Callable[[int, str], AccountAdmission] = lambda limit, _account: AccountAdmission(limit),
     ) -> None:
+        """`new_admission` makes the slots of an account, from its limit and id."""
         self._documents = documents
         self._account_concurrency = account_concurrency
         self._choose = choose
+        self._new_admission = new_admission
         self._functions: dict[str, Function] = {}
         self._versions: dict[str, Version] = {}
         self._aliases: dict[str, Alias] = {}
@@ -68,7 +71,7 @@ class Directory:
     def admission(self, account: str) -> AccountAdmission:
         admission = self._admissions.get(account)
         if admission is None:
-            admission = self._admissions[account] = AccountAdmission(self._account_concurrency)
+            admission = self._admissions[account] = self._new_admission(self._account_concurrency, account)
         return admission
 
     def functions(self) -> list[Function]:

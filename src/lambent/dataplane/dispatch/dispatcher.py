@@ -147,6 +147,10 @@ class Dispatcher:
         """Whether a living environment has this tree of the code store mounted."""
         return any(name in environment.trees for environment in self._living.values())
 
+    def used_trees(self) -> list[str]:
+        """The trees that `uses_tree` is true for."""
+        return [name for environment in self._living.values() for name in environment.trees]
+
     async def drain(self) -> None:
         """Take no new work and wait until what runs has ended."""
         self._stopping = True

@@ -102,7 +102,7 @@ class CgroupDriver:
 
     def start(self, node_id: str) -> None:
         """Remove what an earlier node of this id left and make the parent. Blocks; raises OSError."""
-        self.sweep(node_id)
+        self.sweep_processes(node_id)
         self._node_id = node_id
         self._parents = [f"{base}/{parent_name(node_id)}" for base in self.flavour.bases]
         try:
@@ -179,6 +179,13 @@ class CgroupDriver:
             kill_group(groups, self.flavour, self.files)
         remove_waiting([*groups, *parents], self.flavour, self.files)
         return len(groups) // max(1, len(parents))
+
+    def sweep_processes(self, node_id: str) -> None:
+        """`sweep` for a node and for each process of one that was several. Blocks."""
+        prefix = f"{parent_name(node_id)}-"
+        names = {path.name for base in self.flavour.bases for path in Path(base).glob(f"{prefix}*")}
+        for process in ["", *sorted(name.removeprefix(parent_name(node_id)) for name in names)]:
+            self.sweep(node_id + process)
 
     def stop(self) -> None:
         """Kill and remove everything that `start` and `create` made. Blocks up to 5 s."""

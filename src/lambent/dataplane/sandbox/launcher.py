@@ -134,6 +134,7 @@ class Launcher:
         emit_log: Callable[[Environment, list[bytes]], None],
         shells: Shells | None = None,
         fail_step: str = "",
+        uids: UserIds | None = None,
     ) -> None:
         """`shells` None: every start forks and confines from the beginning."""
         self._placement = placement
@@ -146,7 +147,7 @@ class Launcher:
         self._emit_log = emit_log
         self._shells = shells
         self._fail_step = fail_step
-        self._uids = UserIds()
+        self._uids = uids or UserIds()
         self._deadlines = Deadlines()
 
     async def start(self, target: Target) -> Environment:

@@ -1,0 +1,145 @@
+"""What differs between a node that is one process and a process that is one of several."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from lambent.awsapi.context import RequestContext
+from lambent.awsapi.http import HttpRequest, HttpResponse
+from lambent.dataplane.dispatch.admission import AccountAdmission
+from lambent.dataplane.dispatch.directory import Directory
+from lambent.dataplane.dispatch.home import LocalDispatch
+from lambent.dataplane.sandbox.launcher import UserIds
+from lambent.model.invocation import Invocation, Target
+from lambent.node.folder import DataFolder
+from lambent.substrate.blobs import FileBlobs
+from lambent.substrate.ports import Blobs, Documents
+from lambent.substrate.sqlite.documents import open_documents
+from lambent.telemetry.function_logs import LogReader
+from lambent.telemetry.log_files import LogFiles
+
+Enqueue = Callable[[Target, Invocation], Awaitable[None]]
+ReadCode = Callable[[str, str], Awaitable[bytes]]
+Status = Callable[[str], Mapping[str, Any]]
+
+
+class Api(Protocol):
+    async def handle(self, request: HttpRequest, context: RequestContext) -> HttpResponse: ...
+
+    def write_error(self, exc: Exception, request_id: str) -> HttpResponse: ...
+
+
+class Place(Protocol):
+    """Each method hands a part of the node through, as it is or with the other processes behind it."""
+
+    @property
+    def owns_state(self) -> bool:
+        """Whether this process writes: documents, code, events."""
+        ...
+
+    def node_id(self, folder: DataFolder) -> str: ...
+
+    def scratch(self, folder: DataFolder) -> Path: ...
+
+    def uids(self) -> UserIds: ...
+
+    def max_environments(self, of_all: int) -> int: ...
+
+    def new_admission(self, limit: int, account: str) -> AccountAdmission: ...
+
+    async def open_documents(self, path: Path, stack: contextlib.AsyncExitStack) -> Documents: ...
+
+    def open_blobs(self, root: Path) -> Blobs: ...
+
+    def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch: ...
+
+    def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue: ...
+
+    def api(self, local: Api) -> Api: ...
+
+    def logs(self, local: LogFiles) -> LogReader: ...
+
+    def read_code(self, local: ReadCode) -> ReadCode: ...
+
+    def uses_tree(self, local: Callable[[str], bool], used: Callable[[], list[str]]) -> Callable[[str], bool]:
+        """Whether a living environment of any process uses a tree, and what this process tells of its own."""
+        ...
+
+    async def know_trees(self) -> None:
+        """Before code is collected for the first time."""
+        ...
+
+    async def status(self, account: str, local: Status) -> Mapping[str, Any]: ...
+
+    def begin(self, stop: Callable[[], None], announce: Callable[[], None]) -> None:
+        """The process serves from now on, and calls `stop` when it shall not: a second time when at once."""
+        ...
+
+    async def wait_others(self) -> None:
+        """No connection is left here; those of the other processes may need this one still."""
+        ...
+
+
+class OnlyProcess:
+    """Implements `Place`: everything is here."""
+
+    owns_state = True
+
+    def node_id(self, folder: DataFolder) -> str:
+        return folder.node_id
+
+    def scratch(self, folder: DataFolder) -> Path:
+        return folder.folder("scratch")
+
+    def uids(self) -> UserIds:
+        return UserIds()
+
+    def max_environments(self, of_all: int) -> int:
+        return of_all
+
+    def new_admission(self, limit: int, account: str) -> AccountAdmission:
+        return AccountAdmission(limit)
+
+    async def open_documents(self, path: Path, stack: contextlib.AsyncExitStack) -> Documents:
+        documents = open_documents(path)
+        stack.push_async_callback(documents.close)
+        return documents
+
+    def open_blobs(self, root: Path) -> Blobs:
+        return FileBlobs(root)
+
+    def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch:
+        return local
+
+    def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue:
+        return local
+
+    def api(self, local: Api) -> Api:
+        return local
+
+    def logs(self, local: LogFiles) -> LogReader:
+        return local
+
+    def read_code(self, local: ReadCode) -> ReadCode:
+        return local
+
+    def uses_tree(self, local: Callable[[str], bool], used: Callable[[], list[str]]) -> Callable[[str], bool]:
+        return local
+
+    async def know_trees(self) -> None: ...
+
+    async def status(self, account: str, local: Status) -> Mapping[str, Any]:
+        return local(account)
+
+    def begin(self, stop: Callable[[], None], announce: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        announce()
+
+    async def wait_others(self) -> None: ...
