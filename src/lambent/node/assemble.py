@@ -27,6 +27,7 @@ from lambent.controlplane.packages import merged_name
 from lambent.controlplane.plane import ControlPlane, open_plane
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
+from lambent.dataplane.dispatch.templates import Templates
 from lambent.dataplane.gateway.app import Authenticator, Gateway
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.jail import syscalls
@@ -107,6 +108,7 @@ class Node:
         dispatcher: Dispatcher,
         recorder: CountingRecorder,
         zygotes: Zygotes,
+        templates: Templates,
         runtimes: Any,
         profile: Path,
     ) -> None:
@@ -117,6 +119,7 @@ class Node:
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._zygotes = zygotes
+        self._templates = templates
         self._runtimes = runtimes
         self._profile = profile
         self._started_at = time.monotonic()
@@ -146,6 +149,7 @@ class Node:
             "concurrency": {"limit": admission.limit, "in_use": admission.running},
             "counters": self._recorder.snapshot(),
             "zygotes": self._zygotes.statistics(),
+            "templates": self._templates.statistics(),
         }
 
     async def runtimes(self) -> list[Mapping[str, Any]]:
@@ -209,8 +213,9 @@ async def _build(
         folder.folder("code"),
         code_url=lambda context, record: _code_url(accounts, context, record.digest),
         fetch_s3=UpstreamS3(settings.upstream.s3) if settings.upstream.s3 is not None else None,
-        tree_in_use=lambda name: dispatcher.uses_tree(name),  # noqa: PLW0108 - bound below
+        tree_in_use=lambda name: dispatcher.uses_tree(name) or templates.uses_tree(name),
         account_concurrency=settings.account_concurrency,
+        optimize=lambda published, network: templates.optimize(published, network),  # noqa: PLW0108 - bound below
     )
 
     runtimes = Runtimes(settings.runtimes)
@@ -238,11 +243,28 @@ async def _build(
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
+    templates = Templates(
+        launcher,
+        unavailable=_why_no_templates(settings, confine),
+        memory_mb=settings.snapstart_memory_mb,
+        journal_of=dispatcher.journal_of,
+        forget=dispatcher.forget_journal,
+    )
+    launcher.templates = templates
     await plane.start()
     stack.push_async_callback(plane.stop)
-    directory.on_version = dispatcher.follow_version
+    # Before the plane, which waits for versions that are being initialised.
+    stack.push_async_callback(templates.stop)
+    templates.start()
+
+    def follow_version(version_arn: str, revision_id: str | None) -> None:
+        dispatcher.follow_version(version_arn, revision_id)
+        templates.follow_version(version_arn, revision_id)
+
+    directory.on_version = follow_version
     await directory.start()
     stack.push_async_callback(directory.stop)
+    templates.rebuild(directory.optimized())
     events = AsyncInvoker(documents, dispatcher, directory.resolve)
     await events.start()
     stack.push_async_callback(events.stop)
@@ -256,6 +278,7 @@ async def _build(
         dispatcher=dispatcher,
         recorder=recorder,
         zygotes=zygotes,
+        templates=templates,
         runtimes=runtimes,
         profile=profile,
     )
@@ -269,6 +292,12 @@ async def _build(
         write_error=service.write_error,
     )
     return node
+
+
+def _why_no_templates(settings: Settings, confine: str) -> str:
+    if confine != "root":
+        return "the node has to run as root for it"
+    return "" if settings.snapstart_memory_mb else "snapstart_memory_mb is 0"
 
 
 async def _open_networks(

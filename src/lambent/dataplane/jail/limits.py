@@ -27,6 +27,12 @@ def set_limits(spec: EnvironmentSpec) -> None:
         _limit(resource.RLIMIT_DATA, spec.memory_mb * MEGABYTE)
 
 
+def set_small_limits() -> None:
+    """Of an init that only waits."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, 16)
+
+
 def _limit(kind: int, value: int) -> None:
     _, hard = resource.getrlimit(kind)
     if hard != resource.RLIM_INFINITY:

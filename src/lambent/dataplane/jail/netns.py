@@ -161,6 +161,14 @@ def make_namespace(kind: str, *, ipv6: Optional[bool] = None, fail_step: str = "
     return fds[0], [socket.socket(fileno=fd) for fd in fds[1:]]
 
 
+def enter_new_namespace(kind: str, *, ipv6: bool) -> List[socket.socket]:
+    """Make a namespace of the kind and stay in it; its sockets as `make_namespace` orders them. Raises OSError."""
+    making = _Making(ipv6)
+    for step in STEPS[kind]:
+        step(making)
+    return making.sockets
+
+
 def _stay_in_pid_namespace() -> None:
     """A zygote may have asked for another pid namespace for its next child, whose init may even have ended."""
     try:

@@ -81,6 +81,8 @@ class Environment:
         self.trees = trees
         """Names of what is mounted from the code store."""
         self.init_ms: float | None = None
+        self.restored = False
+        """A fork of a SnapStart template; `init_ms` is then how long the restore took."""
         self.idle_since = 0.0
         """Monotonic seconds; meaningful while idle."""
         self.invocations = 0
