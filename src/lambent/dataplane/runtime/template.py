@@ -43,6 +43,7 @@ def pause(control: socket.socket, spec: EnvironmentSpec, handler: Handler, began
         snapshot_hooks.run_before_snapshot()
     except BaseException as exc:
         fail(control, spec, "Runtime.BeforeSnapshotError", exc)
+    _let_libraries_end_their_threads()
     commands = socket.socket(fileno=forks.COMMAND_FD)
     os.set_inheritable(forks.COMMAND_FD, False)
     _settle_memory()
@@ -62,6 +63,15 @@ def fail(control: socket.socket, spec: EnvironmentSpec, error_type: str, exc: Ba
     logs.log_fault(fault, spec.log_format, faults.format_for_log(fault))
     control.sendall(frames.encode_error(frames.FAILED, error_type, fault.encode()))
     os._exit(1)
+
+
+def _let_libraries_end_their_threads() -> None:
+    """A fork for nothing: those that can be forked (OpenBLAS beneath numpy) end their pools before it, and start them
+    again when they are next used. Threads that are left have nobody who looks after forks."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _settle_memory() -> None:
