@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from collections.abc import Callable
 
 from lambent.dataplane.jail.slot import NAMESPACES
 from lambent.dataplane.sandbox import inspection
-from lambent.dataplane.sandbox.environment import Environment
+from lambent.dataplane.sandbox.environment import Environment, Gauge
 from lambent.dataplane.sandbox.inspection import Findings
 from lambent.dataplane.sandbox.launcher import Launcher, stream_name
 from lambent.dataplane.sandbox.states import State
@@ -27,6 +28,9 @@ from lambent.dataplane.sandbox.zygote_link import Spawned
 from lambent.model.errors import PlatformError
 from lambent.model.function import Version
 from lambent.model.invocation import Target
+
+REFILL_DELAY_S = 0.05
+"""Not at once: the start that took a place needs the processors for the next few milliseconds."""
 
 
 class Frame:
@@ -89,6 +93,27 @@ class Frame:
         self._launcher.uids.give_back(self.uid)
 
 
+@dataclasses.dataclass(slots=True, kw_only=True)
+class _Place:
+    """What one environment will live in. Given to an environment, or discarded."""
+
+    environment_id: str
+    network: str
+    spawned: Spawned
+    gauge: Gauge
+    told: list[tuple[str, int]]
+    """Descriptors for the template."""
+    resources: contextlib.ExitStack
+    """To be given back when the environment has ended."""
+    sent: contextlib.ExitStack
+    """To be closed when the template has been told."""
+
+    def discard(self) -> None:
+        self.sent.close()
+        _discard(self.spawned)
+        self.resources.close()
+
+
 class Template:
     """Use `start`, then `restore` as often as wanted, then `stop`."""
 
@@ -100,6 +125,7 @@ class Template:
         self.memory_mb = 0
         self._launcher = launcher
         self._left = False
+        self._spare: asyncio.Task[_Place] | None = None
 
     @classmethod
     async def start(
@@ -138,23 +164,85 @@ class Template:
 
         Raises PlatformError.
         """
-        launcher, version = self._launcher, self.version
+        launcher = self._launcher
         self.used_at = time.monotonic()
-        zygote = await launcher.zygotes.get(version.runtime)
+        place = await self._take_place(target)
+        stream = stream_name(self.version, place.environment_id)
+        with contextlib.ExitStack() as sent, contextlib.ExitStack() as failing:
+            failing.callback(place.discard)
+            ours, theirs = socket.socketpair()
+            failing.callback(ours.close)
+            log_read, log_write = os.pipe()
+            failing.callback(os.close, log_read)
+            sent.callback(theirs.close)
+            sent.callback(os.close, log_write)
+            told = [("control", theirs.fileno()), ("log", log_write), *place.told]
+            try:
+                self._command({"stream": stream, "fds": [name for name, _ in told]}, [fd for _, fd in told])
+            except OSError as exc:
+                raise PlatformError(f"the template takes no commands: {exc}", retry_safe=True) from exc
+            environment = Environment(
+                environment_id=place.environment_id,
+                version=self.version,
+                stream=stream,
+                trees=self.environment.trees,
+                spawned=place.spawned,
+                gauge=place.gauge,
+                deadlines=launcher.deadlines,
+                release=place.resources.close,
+            )
+            failing.pop_all()
+            place.sent.close()
+        environment.restored = True
+        await launcher.attach(environment, ours, log_read)
+        asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.prepare, target)
+        return environment
+
+    def prepare(self, target: Target) -> None:
+        """Have a place ready for the next one."""
+        if not self._left and self._spare is None and self.alive:
+            self._spare = asyncio.create_task(self._make_place(target), name="make a place for a fork")
+            # Whoever wants it asks for its result; nobody may.
+            self._spare.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def stop(self) -> None:
+        """End the process; environments that were forked from it live on."""
+        leaves, self._left = not self._left, True
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with contextlib.suppress(PlatformError, OSError):
+                (await spare).discard()
+        await self.environment.stop()
+        if leaves:
+            self.frame.leave()
+
+    async def _take_place(self, target: Target) -> _Place:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            with contextlib.suppress(PlatformError, OSError):
+                place = await asyncio.shield(spare)
+                if place.network == target.network and not place.spawned.exited.done():
+                    return place
+                place.discard()
+        return await self._make_place(target)
+
+    async def _make_place(self, target: Target) -> _Place:
+        """Namespaces, /tmp, network and limits of one environment, with nobody but an init in them."""
+        launcher = self._launcher
+        zygote = await launcher.zygotes.get(self.version.runtime)
         environment_id = uuid.uuid4().hex
-        stream = stream_name(version, environment_id)
         with contextlib.ExitStack() as owned, contextlib.ExitStack() as sent, contextlib.ExitStack() as failing:
             self.frame.keep()
             owned.callback(self.frame.leave)
-            scratch_fd = await launcher.acquire_scratch(version, owned)
-            gauge, cgroup_fds = launcher.acquire_limits(version, environment_id, owned, shared_mb=self.memory_mb)
+            scratch_fd = await launcher.acquire_scratch(self.version, owned)
+            gauge, cgroup_fds = launcher.acquire_limits(self.version, environment_id, owned, shared_mb=self.memory_mb)
             for fd in cgroup_fds:
                 sent.callback(os.close, fd)
             spec = launcher.specify(
                 target,
                 environment_id=environment_id,
                 uid=self.frame.uid,
-                stream=stream,
+                stream="",
                 listener=None,
                 has_cgroup=bool(cgroup_fds),
             )
@@ -172,39 +260,20 @@ class Template:
             network_fds = [os.dup(fds[NAMESPACES.index("net")]), *sockets]
             network = launcher.networks.adopt(target.network, network_fds, environment_id=environment_id)
             owned.callback(network.release)
-            ours, theirs = socket.socketpair()
-            log_read, log_write = os.pipe()
-            sent.callback(theirs.close)
-            sent.callback(os.close, log_write)
-            told = [("control", theirs.fileno()), ("log", log_write), ("joined", joined_fd)]
-            told += [("namespace", fd) for fd in fds] + [("cgroup", fd) for fd in cgroup_fds]
-            try:
-                self._command({"stream": stream, "fds": [name for name, _ in told]}, [fd for _, fd in told])
-            except OSError as exc:
-                ours.close()
-                os.close(log_read)
-                raise PlatformError(f"the template takes no commands: {exc}", retry_safe=True) from exc
-            environment = Environment(
+            failing.pop_all()
+            return _Place(
                 environment_id=environment_id,
-                version=version,
-                stream=stream,
-                trees=frozenset((spec.code, spec.layers)),
+                network=target.network,
                 spawned=spawned,
                 gauge=gauge,
-                deadlines=launcher.deadlines,
-                release=owned.pop_all().close,
+                told=[
+                    ("joined", joined_fd),
+                    *(("namespace", fd) for fd in fds),
+                    *(("cgroup", fd) for fd in cgroup_fds),
+                ],
+                resources=owned.pop_all(),
+                sent=sent.pop_all(),
             )
-            failing.pop_all()
-        environment.restored = True
-        await launcher.attach(environment, ours, log_read)
-        return environment
-
-    async def stop(self) -> None:
-        """End the process; environments that were forked from it live on."""
-        await self.environment.stop()
-        if not self._left:
-            self._left = True
-            self.frame.leave()
 
     def _command(self, message: dict[str, object], fds: list[int]) -> None:
         socket.send_fds(self.frame.commands, [json.dumps(message).encode()], fds)

@@ -203,6 +203,7 @@ class Templates:
                 init_ms=init_ms, reason=f"SnapStart is off: {obstacle}", abandoned=self._is_abandoned(arn)
             )
         self._templates[arn] = template
+        template.prepare(target)
         self._ended_for.pop(arn, None)
         template.environment.on_exit = lambda _: self._end(arn, "its process ended")
         log.info(
