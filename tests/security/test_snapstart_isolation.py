@@ -1,4 +1,4 @@
-"""What docs/security.md says of SnapStart, tried by code that does what it can: in a template, while it is forked, after.
+"""What docs/security.md says of SnapStart, tried by code that does what it can: in a template, in a fork, between.
 
 The hostile template replaces the part of the way into an environment that runs in its own memory.
 """
@@ -80,11 +80,9 @@ def test_a_fork_has_the_ordinary_filter_over_its_templates(inside: Any) -> None:
 
 
 def test_a_fork_sees_itself_alone(inside: Any) -> None:
-    assert inside("[name for name in os.listdir('/proc') if name.isdigit()] == [str(os.getpid())]")
-    assert inside("sorted(os.listdir('/proc/self/fd'), key=int)[:4]") == ["0", "1", "2", "3"]
-    assert (
-        inside("[os.readlink('/proc/self/fd/' + fd) for fd in os.listdir('/proc/self/fd') if int(fd) > 3][:-1]") == []
-    )
+    assert inside("[name for name in os.listdir('/proc') if name.isdigit()]") == [str(inside("os.getpid()"))]
+    # Streams, channel, and the one that listing opens.
+    assert inside("sorted(os.listdir('/proc/self/fd'), key=int)") == ["0", "1", "2", "3", "4"]
 
 
 def test_a_fork_cannot_end_its_init_or_what_is_outside(inside: Any) -> None:
@@ -132,11 +130,12 @@ def test_a_hostile_template_gets_capabilities_over_its_slot_and_nothing_else(hos
         "open('/usr/new', 'w')",
         "os.setuid(0)",
         "os.mknod('/tmp/device', 0o60600, 1793)",
-        "open('/proc/self/oom_score_adj', 'w').write('-1000')",
+        "os.write(os.open('/proc/self/oom_score_adj', os.O_WRONLY), b'-1000')",
     ],
 )
 def test_the_capabilities_of_a_hostile_template_buy_nothing(hostile: Any, expression: str) -> None:
-    assert str(hostile(expression)).startswith(("PermissionError", "OSError", "AttributeError")), expression
+    refusals = ("PermissionError", "OSError", "FileNotFoundError")
+    assert str(hostile(expression)).startswith(refusals), (expression, hostile(expression))
 
 
 def test_init_in_a_template_cannot_join_anything(publish: Publish) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import snapshot_restore_py
@@ -120,8 +121,7 @@ def handler(event, context): return CALLS
 def test_hooks_run_before_in_reverse_order_and_after_in_order(publish: Publish, packaged: bool) -> None:
     files: dict[str, str | bytes] = {"app.py": HOOKS}
     if packaged:
-        with open(snapshot_restore_py.__file__, "rb") as file:
-            files["snapshot_restore_py.py"] = file.read()
+        files["snapshot_restore_py.py"] = Path(snapshot_restore_py.__file__).read_bytes()
     published = publish(files)
     for answer in published.at_once(2, {}):
         assert answer.payload == ["before 2", "before 1", "after 1", "after 2"]
