@@ -30,6 +30,7 @@ test: venv check
 
 bench: venv
 	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.snapstart
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

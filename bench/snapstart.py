@@ -1,6 +1,6 @@
 """What SnapStart buys a function that imports numpy and pandas: start to answer, and memory of 100 idle environments.
 
-`python bench/snapstart.py`. The packages are fetched with pip into a temporary folder; without them it says so and
+`python -m bench.snapstart`. The packages are fetched with pip into a temporary folder; without them it says so and
 ends.
 Floor and subjects take turns, and each ratio is the median of the turns.
 """
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from run import Caller
+from bench.run import Caller
 
 from lambent.testing.node import LambentNode, make_zip
 

@@ -31,6 +31,9 @@ from lambent.model.invocation import Target
 
 REFILL_DELAY_S = 0.05
 """Not at once: the start that took a place needs the processors for the next few milliseconds."""
+LEFTOVER_PATIENCE_S = (0.001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_EXPECTED_PROCESSES = 2
+"""An init and the runtime."""
 
 
 class Frame:
@@ -197,6 +200,28 @@ class Template:
         await launcher.attach(environment, ours, log_read)
         asyncio.get_running_loop().call_later(REFILL_DELAY_S, self.prepare, target)
         return environment
+
+    async def check(self, environment: Environment) -> str:
+        """What is wrong with a fork that says it is ready; empty when nothing is.
+
+        Its way here led through user code's memory. The joiner in between may take a moment to be gone.
+        """
+        for delay_s in LEFTOVER_PATIENCE_S:
+            if not self._find_problem(environment):
+                return ""
+            await asyncio.sleep(delay_s)
+        return self._find_problem(environment)
+
+    def _find_problem(self, environment: Environment) -> str:
+        try:
+            if not inspection.is_confined(inspection.child_of(environment.pid)):
+                return "it has kept privileges"
+        except inspection.Gone:
+            return "it is gone"
+        for group, name in ((environment, "the environment"), (self.environment, "the template")):
+            if group.process_count() not in (None, _EXPECTED_PROCESSES):
+                return f"there are {group.process_count()} processes in {name} instead of {_EXPECTED_PROCESSES}"
+        return ""
 
     def prepare(self, target: Target) -> None:
         """Have a place ready for the next one."""

@@ -61,6 +61,7 @@ class Templates:
         self._templates: dict[str, Template] = {}
         self._ended_for: dict[str, str] = {}
         self._abandoned: set[str] = set()
+        self._distrusted: set[str] = set()
         self._wanted: dict[str, Target] = {}
         self._building: dict[str, Environment | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,6 +105,8 @@ class Templates:
 
     def rebuild(self, targets: Sequence[Target]) -> None:
         """In the background, the cheapest first."""
+        if self._unavailable:
+            return
         for target in sorted(targets, key=lambda target: target.version.init_ms):
             self._wanted[target.version.version_arn] = target
         self._wake_builder()
@@ -111,6 +114,7 @@ class Templates:
     def follow_version(self, version_arn: str, revision_id: str | None) -> None:
         """The version is now at this revision, or gone (None)."""
         if revision_id is None:
+            self._distrusted.discard(version_arn)
             self._wanted.pop(version_arn, None)
             self._ended_for.pop(version_arn, None)
             self._abandon(version_arn)
@@ -154,6 +158,11 @@ class Templates:
         except BaseException:
             await self._give_up(environment)
             raise
+        problem = await template.check(environment)
+        if problem:
+            await self._give_up(environment)
+            self._distrust(arn, problem)
+            return None
         environment.init_ms = (time.perf_counter() - began) * 1000
         journal.note_restore_report(environment.init_ms)
         return environment
@@ -233,9 +242,20 @@ class Templates:
         self._journal_of(environment).note_line(f"[lambent] {text}")
         log.warning(text, extra={"action": "template_finding", "version": environment.version.version_arn})
 
+    def _distrust(self, arn: str, problem: str) -> None:
+        """Not made again while this node runs: the version's own code is in the way."""
+        log.error("fork refused", extra={"action": "fork_refused", "version": arn, "reason": problem})
+        self._distrusted.add(arn)
+        self._end(arn, f"a fork of it was refused: {problem}")
+
     def _want_again(self, target: Target) -> None:
         arn = target.version.version_arn
-        if not self._unavailable and arn not in self._building and arn not in self._wanted:
+        if (
+            not self._unavailable
+            and arn not in self._distrusted
+            and arn not in self._building
+            and arn not in self._wanted
+        ):
             self._wanted[arn] = target
             self._wake_builder()
 

@@ -56,6 +56,10 @@ class Gauge:
     def oom_kills(self) -> int:
         return 0
 
+    def process_count(self) -> int | None:
+        """None where there is no cgroup to count them."""
+        return None
+
     def kill(self) -> None:
         """End every process that the init process cannot take with it; nothing where a pid namespace does."""
 
@@ -180,6 +184,10 @@ class Environment:
 
     def peak_memory_mb(self) -> int:
         return self._gauge.peak_mb()
+
+    def process_count(self) -> int | None:
+        """Processes in its cgroup, its init among them."""
+        return self._gauge.process_count()
 
     def kill(self) -> None:
         """Send SIGKILL to everything in the environment; `stop` waits for the end."""

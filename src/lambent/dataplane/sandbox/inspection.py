@@ -53,6 +53,17 @@ def inspect(pid: int, *, orphans_of: int) -> Findings:
     return Findings(obstacle=f"init left {obstacle}" if obstacle else "", sockets=sockets)
 
 
+def is_confined(pid: int) -> bool:
+    """Whether a fork has given up what it had on its way, and wears both filters. Raises Gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError as exc:
+        raise Gone from exc
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    powers = [int(fields[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
+    return not any(powers) and fields["NoNewPrivs"] == "1" and int(fields.get("Seccomp_filters", "2")) >= 2
+
+
 def anonymous_mb(pid: int) -> int:
     """Memory of a process that only its end gives back; 0 when it is gone."""
     try:

@@ -61,6 +61,7 @@ class LimitsLease(Lease, Protocol):
     def procs_fds(self) -> Sequence[int]: ...
     def memory_peak_mb(self) -> int: ...
     def oom_kills(self) -> int: ...
+    def process_count(self) -> int: ...
     def kill(self) -> None: ...
 
 
@@ -117,6 +118,9 @@ class _LimitsGauge(Gauge):
 
     def oom_kills(self) -> int:
         return self._limits.oom_kills()
+
+    def process_count(self) -> int | None:
+        return self._limits.process_count()
 
     def kill(self) -> None:
         self._limits.kill()
