@@ -122,7 +122,8 @@ def test_a_fork_has_the_ordinary_filter_over_its_templates(inside: Any) -> None:
         assert refused.startswith("PermissionError"), refused
 
 
-def test_a_fork_sees_itself_alone(inside: Any) -> None:
+def test_a_fork_sees_itself_alone(publish: Publish) -> None:
+    inside = _evaluate(publish(TRY))
     assert inside("[name for name in os.listdir('/proc') if name.isdigit()]") == [str(inside("os.getpid()"))]
     # Streams, channel, and the one that listing opens.
     assert inside("sorted(os.listdir('/proc/self/fd'), key=int)") == ["0", "1", "2", "3", "4"]

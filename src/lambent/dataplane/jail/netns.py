@@ -161,11 +161,15 @@ def make_namespace(kind: str, *, ipv6: Optional[bool] = None, fail_step: str = "
     return fds[0], [socket.socket(fileno=fd) for fd in fds[1:]]
 
 
-def enter_new_namespace(kind: str, *, ipv6: bool) -> List[socket.socket]:
-    """Make a namespace of the kind and stay in it; its sockets as `make_namespace` orders them. Raises OSError."""
+def furnish(kind: str, *, ipv6: bool) -> List[socket.socket]:
+    """Make the caller's new and empty namespace one of the kind; its sockets as `make_namespace` orders them.
+
+    Raises OSError.
+    """
     making = _Making(ipv6)
     for step in STEPS[kind]:
-        step(making)
+        if step is not unshare_network:
+            step(making)
     return making.sockets
 
 

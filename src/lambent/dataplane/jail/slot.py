@@ -69,9 +69,8 @@ def make(means: SlotMeans) -> Slot:
     sc.unshare(sc.CLONE_NEWNS)
     mounts.mount_files(spec, means.scratch_fd)
     privileges.own_user_namespace(spec.uid)
-    sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP)
+    sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP | sc.CLONE_NEWNET)
     sc.sethostname(namespaces.HOST_NAME)
-    sockets = netns.enter_new_namespace(means.network, ipv6=ipv6)
     # Held open: the slot's own /proc, which covers this one, does not show us.
     folder = os.open("/proc/self/ns", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     own = {name: os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder) for name in NAMESPACES if name != "pid"}
@@ -83,6 +82,8 @@ def make(means: SlotMeans) -> Slot:
         _be_init(means.exit_fd, joined_read, mounted_write)
     os.close(joined_read)
     os.close(mounted_write)
+    # After the fork: what this writes to memory is not the init's, which stays as small as it is now.
+    sockets = netns.furnish(means.network, ipv6=ipv6)
     reason = os.read(mounted_read, 4096)
     if reason != b"+":
         raise OSError("init of the slot: " + (reason.decode("utf-8", "replace") or "ended"))
