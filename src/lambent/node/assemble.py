@@ -296,7 +296,7 @@ async def _build(
 
 def _why_no_templates(settings: Settings, confine: str) -> str:
     if confine != "root":
-        return "the node has to run as root for it"
+        return "the node has to run as root for it, in the namespace tier"
     return "" if settings.snapstart_memory_mb else "snapstart_memory_mb is 0"
 
 

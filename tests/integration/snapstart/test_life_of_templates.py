@@ -202,3 +202,19 @@ def test_a_hundred_starts_leave_no_descriptor_and_no_process(tmp_path: Path) -> 
         after = calm()
         assert after[0] <= before[0] + 2
         assert after[1] <= before[1]
+
+
+def test_without_namespaces_versions_say_why_they_start_cold(tmp_path: Path) -> None:
+    with LambentNode(tmp_path / "data", environ={"LAMBENT_ISOLATION": "process"}).running() as node:
+        published = publish_with(connect(node), INITIALISED)
+        shown = published.shown
+        assert (shown["State"], shown["SnapStart"]["OptimizationStatus"]) == ("Active", "Off")
+        assert shown["StateReason"] == "SnapStart is off: the node has to run as root for it, in the namespace tier"
+        assert published().payload == "on-demand"
+
+
+def test_a_burst_is_served_by_forks_alone(tmp_path: Path) -> None:
+    with LambentNode(tmp_path / "data").running() as node:
+        published = publish_with(connect(node), "import time\n" + INITIALISED.replace(": ", ": time.sleep(2); "))
+        answers = published.at_once(40, {})
+        assert {answer.payload for answer in answers} == {"snap-start"}

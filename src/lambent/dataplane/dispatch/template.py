@@ -31,6 +31,8 @@ from lambent.model.invocation import Target
 
 REFILL_DELAY_S = 0.05
 """Not at once: the start that took a place needs the processors for the next few milliseconds."""
+PARALLEL_FORKS = 8
+"""The template forks one after the other; whoever waited in its queue would wait within the time limit of a restore."""
 LEFTOVER_PATIENCE_S = (0.001, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _EXPECTED_PROCESSES = 2
 """An init and the runtime."""
@@ -126,6 +128,7 @@ class Template:
         self.frame = frame
         self.used_at = time.monotonic()
         self.memory_mb = 0
+        self.turns = asyncio.Semaphore(PARALLEL_FORKS)
         self._launcher = launcher
         self._left = False
         self._spare: asyncio.Task[_Place] | None = None

@@ -133,10 +133,15 @@ class Templates:
         if template is None or not template.alive:
             self._want_again(target)
             return None
+        async with template.turns:
+            return await self._restore(template, target) if template.alive else None
+
+    async def _restore(self, template: Template, target: Target) -> Environment | None:
+        arn = target.version.version_arn
         began = time.perf_counter()
         try:
             environment = await template.restore(target)
-        except PlatformError as exc:
+        except (PlatformError, OSError) as exc:
             log.error("no fork", extra={"action": "restore_failed", "version": arn, "reason": str(exc)})
             return None
         journal = self._journal_of(environment)
@@ -282,15 +287,14 @@ class Templates:
 
     def _keep_budget(self) -> None:
         while self._templates:
-            total_mb = sum(template.memory_mb for template in self._templates.values())
-            if total_mb > self._budget_mb:
-                reason = f"templates had {total_mb} MB of the {self._budget_mb} MB that snapstart_memory_mb allows"
-            elif _is_short_of_memory(self._meminfo):
-                reason = "the machine was short of memory"
-            else:
-                return
             oldest = min(self._templates, key=lambda arn: self._templates[arn].used_at)
-            self._end(oldest, reason)
+            total_mb = sum(template.memory_mb for template in self._templates.values())
+            if total_mb <= self._budget_mb:
+                if _is_short_of_memory(self._meminfo):
+                    # One at a time: what it gives back is only seen at the next look.
+                    self._end(oldest, "the machine was short of memory")
+                return
+            self._end(oldest, f"templates had {total_mb} MB where snapstart_memory_mb allows {self._budget_mb} MB")
 
     def _end(self, arn: str, reason: str) -> None:
         template = self._templates.pop(arn, None)
