@@ -31,6 +31,7 @@ test: venv check
 bench: venv
 	$(BIN)/python bench/run.py
 	$(BIN)/python -m bench.snapstart
+	$(BIN)/python -m bench.prewarm
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -13,11 +13,13 @@ import pytest
 from tests.channels import deliver
 from tests.conftest import PYTHON, is_ci
 
-from lambent.dataplane.jail.contain import NAMESPACE_STEPS, PROCESS_STEPS
+from lambent.dataplane.jail.contain import NAMESPACE_STEPS, NAMESPACE_STEPS_ON_USE, PROCESS_STEPS, SHELL_STEPS
 from lambent.dataplane.sandbox.channel import ChannelClosed
 from lambent.dataplane.sandbox.frame_channel import FrameChannel, StepFailed
+from lambent.dataplane.sandbox.shells import Shell
 from lambent.dataplane.sandbox.zygote_link import ZygoteFailed, ZygoteLink, ZygotePlan
 from lambent.dataplane.wire.spec import EnvironmentSpec
+from lambent.model.errors import PlatformError
 from lambent.node.tier import try_namespaces
 
 CODE = "app"
@@ -37,6 +39,20 @@ def tiers() -> list[str]:
 STEPS = [
     (tier, step.__name__) for tier in tiers() for step in (PROCESS_STEPS if tier == "process" else NAMESPACE_STEPS)
 ]
+
+NAMESPACE_TIERS = [tier for tier in tiers() if tier != "process"]
+
+
+class NoNetwork:
+    """The namespace is made by the child itself."""
+
+    fd = -1
+
+    def take_runtime_api(self) -> socket.socket:
+        raise NotImplementedError
+
+    def release(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -115,6 +131,94 @@ async def test_a_step_that_fails_stops_the_child_and_is_named(
     assert failed.value.step == step
     assert await exited is not None
     assert not Path(f"/proc/{pid}").exists()
+
+
+def spawn_shell(link: ZygoteLink, spec: EnvironmentSpec) -> Shell:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    read_end, write_end = os.pipe()
+    with theirs:
+        spawned = link.spawn(spec, [("control", theirs.fileno()), ("log", write_end)], waits=True)
+    os.close(write_end)
+    return Shell(
+        spec.environment_id,
+        link,
+        spawned,
+        control=ours,
+        log_fd=read_end,
+        network=NoNetwork(),
+        limits=None,
+        release=lambda: None,
+    )
+
+
+@pytest.mark.parametrize("step", [step.__name__ for step in SHELL_STEPS])
+@pytest.mark.parametrize("tier", NAMESPACE_TIERS)
+async def test_a_step_that_fails_in_a_shell_stops_it_before_it_waits(
+    start_zygote: StartZygote, tier: str, step: str
+) -> None:
+    shell = spawn_shell(await start_zygote(tier), specify(tier, step))
+    with pytest.raises(PlatformError, match=f"^{step}: "):
+        await shell.wait_ready()
+    assert await shell.spawned.exited is not None
+    assert not shell.alive
+    await shell.stop()
+
+
+@pytest.mark.parametrize("step", [step.__name__ for step in NAMESPACE_STEPS_ON_USE])
+@pytest.mark.parametrize("tier", NAMESPACE_TIERS)
+async def test_a_step_that_fails_when_a_shell_is_used_stops_it_and_is_named(
+    start_zygote: StartZygote, tier: str, step: str
+) -> None:
+    shell = spawn_shell(await start_zygote(tier), specify(tier, ""))
+    await shell.wait_ready()
+    assert shell.alive
+    await shell.use(specify(tier, step), [])
+    channel = await FrameChannel.open(shell.control)
+    with pytest.raises(StepFailed) as failed:
+        await channel.wait_ready()
+    assert failed.value.step == step
+    assert await shell.spawned.exited is not None
+    await shell.stop()
+
+
+@pytest.mark.parametrize("tier", NAMESPACE_TIERS)
+async def test_a_shell_that_is_used_becomes_ready(start_zygote: StartZygote, tier: str) -> None:
+    shell = spawn_shell(await start_zygote(tier), specify(tier, ""))
+    await shell.wait_ready()
+    await shell.use(specify(tier, ""), [])
+    channel = await FrameChannel.open(shell.control)
+    assert await channel.wait_ready() is not None
+    channel.close()
+    await shell.stop()
+
+
+@pytest.mark.parametrize("tier", NAMESPACE_TIERS)
+async def test_a_shell_holds_nothing_of_its_zygote_while_it_waits(start_zygote: StartZygote, tier: str) -> None:
+    shell = spawn_shell(await start_zygote(tier), specify(tier, ""))
+    await shell.wait_ready()
+    assert {path.name for path in Path(f"/proc/{shell.spawned.pid}/fd").iterdir()} == {"0", "1", "2", "3", "4"}
+    await shell.stop()
+
+
+@pytest.mark.parametrize("tier", NAMESPACE_TIERS)
+async def test_a_shell_that_is_told_anything_else_than_its_use_ends(start_zygote: StartZygote, tier: str) -> None:
+    shell = spawn_shell(await start_zygote(tier), specify(tier, ""))
+    await shell.wait_ready()
+    shell.control.send(b"I\0\0\0\0")
+    channel = await FrameChannel.open(shell.control)
+    with pytest.raises(StepFailed, match="something else than its use"):
+        await channel.wait_ready()
+    await shell.stop()
+
+
+@pytest.mark.parametrize("tier", NAMESPACE_TIERS)
+async def test_a_shell_ends_with_the_node_s_end_of_its_channel(start_zygote: StartZygote, tier: str) -> None:
+    shell = spawn_shell(await start_zygote(tier), specify(tier, ""))
+    await shell.wait_ready()
+    shell.control.close()
+    assert await shell.spawned.exited == 0
+    await shell.stop()
 
 
 @pytest.mark.parametrize("tier", tiers())

@@ -59,6 +59,8 @@ def _facts(client: Client, status: Status) -> list[tuple[str, str]]:
         ("Data", status.get("data_dir", "")),
         ("Running", f"{concurrency.get('in_use', 0)} of {concurrency.get('limit', 0)} invocations"),
     ]
+    if shells := {name: count for name, count in status.get("shells", {}).items() if count}:
+        facts.append(("Pre-warmed", ", ".join(f"{count} of {name}" for name, count in sorted(shells.items()))))
     if counters:
         facts.append(("Since start", wrap(_count(counters), stream=sys.stdout, indent=13)))
     return facts

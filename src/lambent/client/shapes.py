@@ -91,6 +91,7 @@ class Status(TypedDict, total=False):
     concurrency: dict[str, int]
     counters: dict[str, int]
     zygotes: dict[str, int]
+    shells: dict[str, int]
 
 
 class RuntimeStatus(TypedDict, total=False):

@@ -41,6 +41,7 @@ from lambent.dataplane.sandbox.network.networks import EnvironmentNetworks
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.dataplane.sandbox.runtime_api import RuntimeApiChannel
 from lambent.dataplane.sandbox.scratch import ScratchDisks
+from lambent.dataplane.sandbox.shells import Shells
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.events.async_invoke import AsyncInvoker
@@ -109,6 +110,7 @@ class Node:
         recorder: CountingRecorder,
         zygotes: Zygotes,
         templates: Templates,
+        shells: Shells | None,
         runtimes: Any,
         profile: Path,
     ) -> None:
@@ -120,6 +122,7 @@ class Node:
         self._recorder = recorder
         self._zygotes = zygotes
         self._templates = templates
+        self._shells = shells
         self._runtimes = runtimes
         self._profile = profile
         self._started_at = time.monotonic()
@@ -150,6 +153,7 @@ class Node:
             "counters": self._recorder.snapshot(),
             "zygotes": self._zygotes.statistics(),
             "templates": self._templates.statistics(),
+            "shells": self._shells.statistics() if self._shells is not None else {},
         }
 
     async def runtimes(self) -> list[Mapping[str, Any]]:
@@ -167,6 +171,8 @@ class Node:
                 server.force_exit = True
                 self._zygotes.kill()
             self._draining = True
+            if self._shells is not None:
+                self._shells.drain()
             self.on_drain()
             server.should_exit = True
 
@@ -222,12 +228,25 @@ async def _build(
     base = folder.folder("root")
     zygotes = Zygotes(runtimes, confine=confine, base=base, trees=plane.code.trees)
     stack.push_async_callback(zygotes.stop)
+    networks = await _open_networks(settings, confine, stack)
+    limits = _open_limits(settings, folder, stack)
+    shells = None
+    if networks is not None and settings.prewarm.shells:
+        shells = Shells(
+            count=settings.prewarm.shells,
+            confine=confine,
+            networks=networks,
+            limits=limits,
+            has_room=lambda: dispatcher.has_room(),  # noqa: PLW0108 - bound below
+        )
+        stack.push_async_callback(shells.close)
     launcher = Launcher(
         Placement(confine=confine, region=settings.region, trees=plane.code.trees),
         zygotes,
-        networks=await _open_networks(settings, confine, stack),
+        networks=networks,
         scratches=await _open_scratches(settings, confine, folder, stack),
-        limits=_open_limits(settings, folder, stack),
+        limits=limits,
+        shells=shells,
         layer_tree=merged_name,
         open_runtime_api=RuntimeApiChannel,
         emit_log=lambda environment, lines: dispatcher.emit_log(environment, lines),  # noqa: PLW0108 - bound below
@@ -279,6 +298,7 @@ async def _build(
         recorder=recorder,
         zygotes=zygotes,
         templates=templates,
+        shells=shells,
         runtimes=runtimes,
         profile=profile,
     )

@@ -39,6 +39,7 @@ def default_data_dir(environ: Mapping[str, str]) -> str:
 _Text = Annotated[str, Meta(description="text", min_length=1)]
 _Flag = Annotated[bool, Meta(description="true or false")]
 _Positive = Annotated[int, Meta(description="a whole number of at least 1", ge=1)]
+_Count = Annotated[int, Meta(description="a whole number of at least 0", ge=0)]
 _Seconds = Annotated[int, Meta(description="a whole number of seconds", ge=0)]
 _Megabytes = Annotated[int, Meta(description="a whole number of megabytes", ge=0)]
 _InitSeconds = Annotated[int, Meta(description="seconds from 1 to 900", ge=1, le=900)]
@@ -60,6 +61,13 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """`ADDRESS[:PORT]` or `CIDR[:PORT]`, allowed whatever else says no."""
     pool_size: _Positive = 4
     """Network namespaces kept ready."""
+
+
+class Prewarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Environments that wait without code."""
+
+    shells: _Count = 2
+    """Of each runtime that is in use; 0: none."""
 
 
 class Logs(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """For SnapStart templates, all together; 0 makes none."""
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
+    prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
     logs: Logs = msgspec.field(default_factory=Logs)
     runtimes: _Paths = {}
     upstream: Upstream = msgspec.field(default_factory=Upstream)

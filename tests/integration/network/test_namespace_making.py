@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from lambent.testing.network_world import visit
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root")
 ALL_STEPS = [(kind, step.__name__) for kind, steps in netns.STEPS.items() for step in steps]
+Make = Callable[..., tuple[int, list[socket.socket]]]
+by_either = pytest.mark.parametrize("make", [netns.make_namespace, netns.make_namespace_here])
 SOURCE = str(Path(lambent.__file__).parent.parent)
 PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 
@@ -61,12 +65,15 @@ os._exit(0)
 
 
 @needs_root
+@by_either
 @pytest.mark.parametrize(("kind", "step"), ALL_STEPS)
-def test_a_failing_step_is_named_and_leaves_nothing(kind: str, step: str) -> None:
+def test_a_failing_step_is_named_and_leaves_nothing(make: Make, kind: str, step: str) -> None:
+    own = Path("/proc/self/ns/net").readlink()
     before, children = len(list(Path("/proc/self/fd").iterdir())), own_children()
     with pytest.raises(netns.NamespaceFailed, match="failure asked for by a test") as failed:
-        netns.make_namespace(kind, fail_step=step)
+        make(kind, fail_step=step)
     assert failed.value.step == step
+    assert Path("/proc/self/ns/net").readlink() == own
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert own_children() == children
 
@@ -76,32 +83,38 @@ def own_children() -> set[str]:
     return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
-def test_an_unknown_kind_is_refused() -> None:
+@by_either
+def test_an_unknown_kind_is_refused(make: Make) -> None:
     with pytest.raises(netns.NamespaceFailed, match="no kind of network bridge"):
-        netns.make_namespace("bridge")
+        make("bridge")
 
 
 @needs_root
-def test_what_is_handed_out_does_not_survive_exec() -> None:
-    fd, sockets = netns.make_namespace("none")
+@by_either
+def test_what_is_handed_out_does_not_survive_exec(make: Make) -> None:
+    fd, sockets = make("none")
     assert not os.get_inheritable(fd)
     assert not any(item.get_inheritable() for item in sockets)
     Namespace("none", [fd, *(item.detach() for item in sockets)]).release()
 
 
 @needs_root
-def test_the_caller_stays_in_its_own_namespace() -> None:
+@by_either
+def test_the_caller_stays_in_its_own_namespace(make: Make) -> None:
     before = Path("/proc/self/ns/net").readlink()
-    fd, sockets = netns.make_namespace("outgoing")
+    fd, sockets = make("outgoing")
     assert Path("/proc/self/ns/net").readlink() == before
     assert Path(f"/proc/self/fd/{fd}").readlink() != before
     Namespace("outgoing", [fd, *(item.detach() for item in sockets)]).release()
 
 
 @needs_root
+@by_either
 @pytest.mark.parametrize(("ipv6", "count"), [(False, 4), (True, 7)])
-async def test_ipv6_has_its_sockets_and_its_route_only_where_the_machine_has_ipv6(ipv6: bool, count: int) -> None:
-    fd, sockets = netns.make_namespace("outgoing", ipv6=ipv6)
+async def test_ipv6_has_its_sockets_and_its_route_only_where_the_machine_has_ipv6(
+    make: Make, ipv6: bool, count: int
+) -> None:
+    fd, sockets = make("outgoing", ipv6=ipv6)
     namespace = Namespace("outgoing", [fd, *(item.detach() for item in sockets)])
     code = """
 s = socket.socket(socket.AF_INET6); s.setblocking(False)

@@ -10,10 +10,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import connect
 from tests.integration.node.test_lifecycle import create
+from tests.shells import environment_of, wait_full
 
 import lambent
 from lambent.testing.node import LambentNode
@@ -67,6 +69,15 @@ def find_python(folder: Path) -> str:
     return str(folder / "venv" / "bin" / "python")
 
 
+def check_confined(answers: Any) -> None:
+    """What every environment with namespaces says of itself."""
+    assert set(answers["pids"]) <= {1, 2}
+    assert {int(value, 16) for value in answers["capabilities"]} == {0}
+    assert answers["seccomp"] == "2"
+    assert [answers[name] for name in ("usr", "task", "root", "port")] == ["refused"] * 4
+    assert (answers["tmp"], answers["data"], answers["mount"]) == (2, False, -1)
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="root changes to nobody by setpriv")
 def test_an_ordinary_user_gets_the_same_isolation(folder: Path) -> None:
     python = find_python(folder)
@@ -82,9 +93,12 @@ def test_an_ordinary_user_gets_the_same_isolation(folder: Path) -> None:
         create(client, "look", SOURCE)
         event = {"data": str(node.data_dir), "port": int(node.endpoint.rpartition(":")[2])}
         answers = json.load(client.invoke(FunctionName="look", Payload=json.dumps(event).encode())["Payload"])
-    assert answers["uid"] == 993
-    assert set(answers["pids"]) <= {1, 2}
-    assert {int(value, 16) for value in answers["capabilities"]} == {0}
-    assert answers["seccomp"] == "2"
-    assert [answers[name] for name in ("usr", "task", "root", "port")] == ["refused"] * 4
-    assert (answers["tmp"], answers["data"], answers["mount"]) == (2, False, -1)
+        assert answers["uid"] == 993
+        check_confined(answers)
+        # And in an environment that was confined ahead.
+        waiting = wait_full(client)
+        create(client, "look-again", SOURCE)
+        again = json.load(client.invoke(FunctionName="look-again", Payload=json.dumps(event).encode())["Payload"])
+        assert environment_of(client, "look-again")["pid"] in waiting
+    assert again["uid"] == 993
+    check_confined(again)

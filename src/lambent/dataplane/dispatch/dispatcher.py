@@ -137,6 +137,10 @@ class Dispatcher:
     def environments(self) -> list[Environment]:
         return list(self._living.values())
 
+    def has_room(self) -> bool:
+        """Whether another environment may live without an idle one ending for it."""
+        return not self._stopping and len(self._living) < self._max_environments
+
     def uses_tree(self, name: str) -> bool:
         """Whether a living environment has this tree of the code store mounted."""
         return any(name in environment.trees for environment in self._living.values())

@@ -2,12 +2,15 @@
 
 Runs in the child, as a list of steps in security order. A step that raises ends the child: nothing after it runs,
 the node is told which step it was and why. Steps that give up a privilege come after all that need it.
+
+The line has a place to wait: what is before it is the same for every environment of a runtime, what is after it belongs
+to one version. A shell (`runtime/shell.py`) waits there, still privileged but with no user code in it, ever.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 from lambent.dataplane.jail import landlock, limits, mounts, namespaces, privileges, seccomp
 from lambent.dataplane.jail import syscalls as sc
@@ -47,6 +50,10 @@ def enter_network(means: Means) -> None:
 def unshare_namespaces(_: Means) -> None:
     # The pid namespace is already its own: the zygote asks for it before it forks.
     namespaces.unshare_rest()
+
+
+def mount_proc(_: Means) -> None:
+    mounts.mount_proc()
 
 
 def mount_own_files(means: Means) -> None:
@@ -101,14 +108,18 @@ def filter_system_calls(means: Means) -> None:
     seccomp.install_filter(means.template_filter if means.spec.template else means.filter)
 
 
-NAMESPACE_STEPS: Tuple[Step, ...] = (
+NAMESPACE_STEPS_AHEAD: Tuple[Step, ...] = (
     enter_cgroup,
     enter_network,
     unshare_namespaces,
-    mount_own_files,
+    mount_proc,
     start_session,
-    set_limits,
     forbid_early_oom_escape,
+)
+
+NAMESPACE_STEPS_ON_USE: Tuple[Step, ...] = (
+    mount_own_files,
+    set_limits,
     become_user,
     drop_capabilities,
     forbid_new_privileges,
@@ -116,6 +127,8 @@ NAMESPACE_STEPS: Tuple[Step, ...] = (
     close_descriptors,
     filter_system_calls,
 )
+
+NAMESPACE_STEPS = NAMESPACE_STEPS_AHEAD + NAMESPACE_STEPS_ON_USE
 
 # No help of namespaces: against accidents, not against attackers. Said loudly by the node that uses it.
 PROCESS_STEPS: Tuple[Step, ...] = (
@@ -128,6 +141,8 @@ PROCESS_STEPS: Tuple[Step, ...] = (
 )
 
 STEPS = {"root": NAMESPACE_STEPS, "user": NAMESPACE_STEPS, "process": PROCESS_STEPS}
+# The zygote's link and its reports of others are of no use to a child that waits: they go first.
+SHELL_STEPS: Tuple[Step, ...] = (*NAMESPACE_STEPS_AHEAD, close_descriptors)
 
 
 class StepFailed(Exception):
@@ -141,8 +156,21 @@ class StepFailed(Exception):
 
 def contain(means: Means) -> None:
     """Run every step of the spec's chain. Raises StepFailed."""
+    _run(STEPS[means.spec.confine], means)
+
+
+def contain_ahead(means: Means) -> None:
+    """The first half, for a shell; needs nothing of a version. Raises StepFailed."""
+    _run(SHELL_STEPS, means)
+
+
+def contain_on_use(means: Means) -> None:
+    """The second half: with the first, all of `contain`. Raises StepFailed."""
+    _run(NAMESPACE_STEPS_ON_USE, means)
+
+
+def _run(steps: Tuple[Step, ...], means: Means) -> None:
     fail_at = means.spec.fail_step
-    steps: List[Step] = list(STEPS[means.spec.confine])
     for step in steps:
         try:
             if step.__name__ == fail_at:

@@ -1,4 +1,4 @@
-"""What one environment adds to the template root: its code, its layers, its /tmp, its /proc."""
+"""What one environment adds to the template root: its /proc, its code, its layers, its /tmp."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ STORE = "/store"
 
 def mount_own(spec: EnvironmentSpec, scratch_fd: int) -> None:
     """`scratch_fd` is a detached mount for /tmp, -1 for a tmpfs."""
-    mount_files(spec, scratch_fd)
-    mount_proc()
-    os.chdir("/var/task")
-
-
-def mount_files(spec: EnvironmentSpec, scratch_fd: int) -> None:
-    """All but /proc, which belongs to a pid namespace."""
     sc.mount(STORE + "/" + spec.code, "/var/task", None, sc.MS_BIND)
     if spec.layers:
         sc.mount(STORE + "/" + spec.layers, "/opt", None, sc.MS_BIND)
     # Only now: after this no other function's code is reachable from here.
     sc.umount(STORE)
     _mount_tmp(spec, scratch_fd)
+    os.chdir("/var/task")
 
 
 def _mount_tmp(spec: EnvironmentSpec, scratch_fd: int) -> None:
@@ -36,6 +30,7 @@ def _mount_tmp(spec: EnvironmentSpec, scratch_fd: int) -> None:
 
 
 def mount_proc() -> None:
+    """Of the pid namespace of its own."""
     flags = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
     # Over the zygote's, which must stay: without one in sight a user namespace may not mount another.
     sc.mount("proc", "/proc", "proc", flags, "subset=pid,hidepid=2")

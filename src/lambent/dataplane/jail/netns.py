@@ -1,4 +1,4 @@
-"""Makes one network namespace, in a short-lived child, and takes out of it what the host side serves.
+"""Makes one network namespace, mostly in a short-lived child, and takes out of it what the host side serves.
 
 The caller stays in its own namespace. It may be root, or a process with CAP_SYS_ADMIN in a user namespace, which then
 owns what is made: only processes of that user namespace can enter it. Standard library only, Python 3.9.
@@ -171,6 +171,39 @@ def furnish(kind: str, *, ipv6: bool) -> List[socket.socket]:
         if step is not unshare_network:
             step(making)
     return making.sockets
+
+
+def make_namespace_here(
+    kind: str, *, ipv6: Optional[bool] = None, fail_step: str = ""
+) -> Tuple[int, List[socket.socket]]:
+    """As `make_namespace`, by this process itself: a child costs more than all that it would do.
+
+    For root outside any user namespace, with one thread: only then is there a way back into its own network. When the
+    way back fails the process ends, for what it did next would be done in the wrong one.
+    """
+    if kind not in STEPS:
+        raise NamespaceFailed("kind", "there is no kind of network " + kind)
+    making = _Making(netlink.has_ipv6_default_route() if ipv6 is None else ipv6)
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    name = "start"
+    try:
+        for step in STEPS[kind]:
+            name = step.__name__
+            if name == fail_step:
+                raise OSError("failure asked for by a test")
+            step(making)
+        name = "descriptor"
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), making.sockets
+    except Exception as exc:
+        for item in making.sockets:
+            item.close()
+        raise NamespaceFailed(name, str(exc)) from exc
+    finally:
+        try:
+            sc.setns(own, sc.CLONE_NEWNET)
+        except OSError:
+            os._exit(1)
+        os.close(own)
 
 
 def _stay_in_pid_namespace() -> None:

@@ -1,6 +1,6 @@
 """A process that makes network namespaces for a node that runs as root, and does nothing else.
 
-Apart from the node because making one forks and blocks for milliseconds. Standard library only, single-threaded.
+Apart from the node because making one blocks for milliseconds. Standard library only, single-threaded.
 
 Messages over the link, a SOCK_SEQPACKET pair; the same as those of a zygote, so that either can be asked:
 
@@ -34,12 +34,13 @@ def main(link: socket.socket, user: bool) -> NoReturn:
         message, _ = descriptors.receive(link, _MESSAGE_BYTES, 0)
         if not message:
             os._exit(0)
-        answer(link, json.loads(message[1:])["kind"])
+        answer(link, json.loads(message[1:])["kind"], user)
 
 
-def answer(link: socket.socket, kind: str) -> None:
+def answer(link: socket.socket, kind: str, user: bool) -> None:
+    make = netns.make_namespace if user else netns.make_namespace_here
     try:
-        fd, sockets = netns.make_namespace(kind)
+        fd, sockets = make(kind)
     except netns.NamespaceFailed as exc:
         link.send(b"M" + json.dumps({"step": exc.step, "error": str(exc)}).encode())
         return

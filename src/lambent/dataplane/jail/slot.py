@@ -67,7 +67,7 @@ def make(means: SlotMeans) -> Slot:
     ipv6 = netlink.has_ipv6_default_route()
     # While there are rights over the mounts; what is copied into the slot's own namespace afterwards is locked.
     sc.unshare(sc.CLONE_NEWNS)
-    mounts.mount_files(spec, means.scratch_fd)
+    mounts.mount_own(spec, means.scratch_fd)
     privileges.own_user_namespace(spec.uid)
     sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP | sc.CLONE_NEWNET)
     sc.sethostname(namespaces.HOST_NAME)

@@ -10,6 +10,7 @@ Messages over the link, a SOCK_SEQPACKET pair; one message each, descriptors alo
                 'A' JSON {"id": str}: make a pid namespace for a SnapStart template and its environments
                 'L' JSON {"spec": {...}, "network": str, "fds": ["anchor", "scratch", "cgroup", ...]}: make a slot for
                     an environment of a template (jail/slot.py)
+                'W' as 'S': a shell, which waits for the rest of its spec (`shell.py`)
                 'N' JSON {"kind": "outgoing" | "none"}: make a network namespace (user tier)
     to node     'Z' JSON {"pid": int} + pidfd: the zygote itself, as the node sees it
                 'R' JSON {"landlock": int}: ready to fork
@@ -37,6 +38,7 @@ from typing import Any, Dict, List, NamedTuple, NoReturn, Tuple
 
 from lambent.dataplane.jail import contain, landlock, privileges, root, seccomp, slot
 from lambent.dataplane.jail import syscalls as sc
+from lambent.dataplane.runtime import shell
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.spec import EnvironmentSpec
 
@@ -173,8 +175,8 @@ class Zygote:
         if not message:
             self._end()
         kind, body = message[:1], json.loads(message[1:])
-        if kind == b"S":
-            self._spawn(EnvironmentSpec(**body["spec"]), body["fds"], fds)
+        if kind in (b"S", b"W"):
+            self._spawn(EnvironmentSpec(**body["spec"]), body["fds"], fds, waits=kind == b"W")
         elif kind == b"N":
             self._make_namespace(body["kind"])
         elif kind == b"A":
@@ -189,10 +191,10 @@ class Zygote:
                 _kill_group(pid)
         os._exit(0)
 
-    def _spawn(self, spec: EnvironmentSpec, names: List[str], fds: List[int]) -> None:
+    def _spawn(self, spec: EnvironmentSpec, names: List[str], fds: List[int], *, waits: bool) -> None:
         exit_read, exit_write = os.pipe()
         try:
-            pid = self._fork(spec, names, fds, exit_write)
+            pid = self._fork(spec, names, fds, exit_write, waits=waits)
         except OSError as exc:
             os.close(exit_read)
             _send(self._link, b"E", {"id": spec.environment_id, "reason": str(exc)})
@@ -206,7 +208,7 @@ class Zygote:
             for fd in fds:
                 os.close(fd)
 
-    def _fork(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int) -> int:
+    def _fork(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int, *, waits: bool) -> int:
         if "anchor" in names:
             sc.setns(fds[names.index("anchor")], sc.CLONE_NEWPID)
         elif spec.confine != "process":
@@ -215,7 +217,7 @@ class Zygote:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:
-            self._become_environment(spec, names, fds, exit_write)
+            self._become_environment(spec, names, fds, exit_write, waits=waits)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
 
@@ -292,7 +294,9 @@ class Zygote:
         status = _STATUS.unpack(written)[0] if len(written) == _STATUS.size else None
         _send(self._link, b"X", {"id": environment_id, "status": status})
 
-    def _become_environment(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int) -> NoReturn:
+    def _become_environment(
+        self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int, *, waits: bool
+    ) -> NoReturn:
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT):
@@ -308,17 +312,19 @@ class Zygote:
                 template: Any = sys.modules["lambent.dataplane.runtime.template"]
                 template.Confinement.filter = self._filter
                 template.Confinement.landlock_abi = self._landlock_abi
-            contain.contain(
-                contain.Means(
-                    spec,
-                    tuple(fd for name, fd in zip(names, fds) if name == "cgroup"),
-                    given.get("network", -1),
-                    given.get("scratch", -1),
-                    self._filter,
-                    self._landlock_abi,
-                    self._template_filter,
-                )
+            means = contain.Means(
+                spec,
+                tuple(fd for name, fd in zip(names, fds) if name == "cgroup"),
+                given.get("network", -1),
+                given.get("scratch", -1),
+                self._filter,
+                self._landlock_abi,
+                self._template_filter,
             )
+            if waits:
+                spec = shell.wait_and_contain(means, CONTROL_FD)
+            else:
+                contain.contain(means)
             _split_from_init(spec)
             _run(spec)
         except contain.StepFailed as exc:

@@ -16,6 +16,7 @@ from lambent.dataplane.sandbox.cgroup_discovery import Finding, find_v1, find_v2
 from lambent.dataplane.sandbox.cgroup_files import Files, read_again, read_pids
 from lambent.dataplane.sandbox.cgroup_removal import Removal, kill_group, remove_now, remove_waiting
 from lambent.dataplane.sandbox.cgroup_versions import MEMORY_MB_OF_ONE_CPU, Flavour, cpu_shares
+from lambent.dataplane.sandbox.leases import LimitsLease
 from lambent.model.limits import PROCESSES
 
 
@@ -130,16 +131,29 @@ class CgroupDriver:
 
         Raises OSError; then nothing of it is left.
         """
+        cgroup = self.make(name)
+        try:
+            self.flavour.limit(
+                cgroup.groups,
+                memory_mb=memory_mb + extra_memory_mb,
+                cpu_shares=cpu_shares,
+                cpu_quota=cpu_quota,
+                pids_max=pids_max,
+            )
+        except OSError:
+            for group in cgroup.groups:
+                self.files.remove(group)
+            raise
+        return cgroup
+
+    def make(self, name: str) -> Cgroup:
+        """A group without limits, nobody in it. Raises OSError; then nothing of it is left."""
         groups = [f"{parent}/{name}" for parent in self._parents]
         made: list[str] = []
         try:
             for group in groups:
                 self.files.make(group)
                 made.append(group)
-            memory_mb += extra_memory_mb
-            self.flavour.limit(
-                groups, memory_mb=memory_mb, cpu_shares=cpu_shares, cpu_quota=cpu_quota, pids_max=pids_max
-            )
         except OSError:
             for group in made:
                 self.files.remove(group)
@@ -193,8 +207,25 @@ class EnvironmentLimits:
             memory_mb=memory_mb,
             cpu_shares=cpu_shares(memory_mb),
             pids_max=self._pids_max,
-            cpu_quota=memory_mb / MEMORY_MB_OF_ONE_CPU if self._cpu_quota else None,
+            cpu_quota=self._quota(memory_mb),
         )
+
+    def make(self, name: str) -> Cgroup:
+        """A group whose limits `limit` sets, before code of a tenant is in it."""
+        return self._driver.make(name)
+
+    def limit(self, lease: LimitsLease, *, memory_mb: int) -> None:
+        assert isinstance(lease, Cgroup)
+        self._driver.flavour.limit(
+            lease.groups,
+            memory_mb=memory_mb,
+            cpu_shares=cpu_shares(memory_mb),
+            pids_max=self._pids_max,
+            cpu_quota=self._quota(memory_mb),
+        )
+
+    def _quota(self, memory_mb: int) -> float | None:
+        return memory_mb / MEMORY_MB_OF_ONE_CPU if self._cpu_quota else None
 
 
 def parent_name(node_id: str) -> str:

@@ -19,9 +19,10 @@ from lambent.dataplane.sandbox.channel import Channel, InitFailed, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.environment import Environment, Gauge
 from lambent.dataplane.sandbox.frame_channel import FrameChannel, StepFailed
+from lambent.dataplane.sandbox.leases import Limits, LimitsLease, NetworkLease, Networks, Scratches
 from lambent.dataplane.sandbox.log_pipe import LogPipe
-from lambent.dataplane.sandbox.network.pool import NamespaceSource
-from lambent.dataplane.sandbox.zygote_link import ZygoteLink
+from lambent.dataplane.sandbox.shells import Shell, ShellLost, Shells
+from lambent.dataplane.sandbox.zygote_link import Spawned, ZygoteLink
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.dataplane.wire.frames import Call
 from lambent.dataplane.wire.spec import EnvironmentSpec
@@ -31,56 +32,6 @@ from lambent.model.invocation import Target
 log = logging.getLogger(__name__)
 
 FIRST_UID, LAST_UID = 100_000, 165_535
-
-
-class Lease(Protocol):
-    """Something an environment uses once and gives back."""
-
-    def release(self) -> None: ...
-
-
-class NetworkLease(Lease, Protocol):
-    @property
-    def fd(self) -> int:
-        """The network namespace."""
-        ...
-
-    def take_runtime_api(self) -> socket.socket:
-        """The listener of the Runtime API inside it; becomes the caller's."""
-        ...
-
-
-class ScratchLease(Lease, Protocol):
-    @property
-    def fd(self) -> int:
-        """A detached mount for /tmp, -1 for a tmpfs made by the child."""
-        ...
-
-
-class LimitsLease(Lease, Protocol):
-    def procs_fds(self) -> Sequence[int]: ...
-    def memory_peak_mb(self) -> int: ...
-    def oom_kills(self) -> int: ...
-    def process_count(self) -> int: ...
-    def kill(self) -> None: ...
-
-
-class Networks(Protocol):
-    async def acquire(self, kind: str, *, environment_id: str, source: NamespaceSource | None = None) -> NetworkLease:
-        """`source`: the zygote whose user namespace must own it; None where one maker serves all."""
-        ...
-
-    def adopt(self, kind: str, fds: list[int], *, environment_id: str) -> NetworkLease:
-        """A namespace that was made with the environment; the descriptors become the lease's."""
-        ...
-
-
-class Scratches(Protocol):
-    async def acquire(self, size_mb: int) -> ScratchLease: ...
-
-
-class Limits(Protocol):
-    def create(self, name: str, *, memory_mb: int) -> LimitsLease: ...
 
 
 class UserIds:
@@ -203,8 +154,10 @@ class Launcher:
         layer_tree: Callable[[Sequence[str]], str],
         open_runtime_api: Callable[[socket.socket], Channel],
         emit_log: Callable[[Environment, list[bytes]], None],
+        shells: Shells | None = None,
         fail_step: str = "",
     ) -> None:
+        """`shells` None: every start forks and confines from the beginning."""
         self._placement = placement
         self.zygotes = zygotes
         self.networks = networks
@@ -213,6 +166,7 @@ class Launcher:
         self._layer_tree = layer_tree
         self._open_runtime_api = open_runtime_api
         self._emit_log = emit_log
+        self._shells = shells
         self._fail_step = fail_step
         self.uids = UserIds()
         self.deadlines = Deadlines()
@@ -230,9 +184,17 @@ class Launcher:
         return await self.start_cold(target)
 
     async def start_cold(self, target: Target, *, frame: TemplateFrame | None = None) -> Environment:
-        """`frame`: as a SnapStart template, within it."""
+        """`frame`: as a SnapStart template, within it, which no shell can become."""
         version = target.version
         zygote = await self.zygotes.get(version.runtime)
+        shell = None
+        if self._shells is not None and frame is None:
+            shell = self._shells.take(version.runtime, zygote, target.network)
+        if shell is not None:
+            try:
+                return await self._start_in(shell, target)
+            except ShellLost as lost:
+                log.warning("a shell was lost", extra={"action": "shell_lost", "reason": str(lost)})
         environment_id = uuid.uuid4().hex
         with contextlib.ExitStack() as owned:
             if frame is None:
@@ -287,17 +249,64 @@ class Launcher:
                 deadlines=self.deadlines,
                 release=owned.pop_all().close,
             )
-        if isinstance(gauge, _ProcessGauge):
-            spawned.pidfd.add_done_callback(lambda _: setattr(gauge, "pid", spawned.pid))
-        await self.attach(environment, ours, log_read, listener)
-        return environment
+        _watch(gauge, spawned)
+        return await self.attach(environment, ours, log_read, listener)
+
+    async def _start_in(self, shell: Shell, target: Target) -> Environment:
+        """As `start`, in an environment that is confined already. Raises ShellLost too."""
+        version = target.version
+        owned = contextlib.ExitStack()
+        try:
+            uid = self.uids.take()
+            owned.callback(self.uids.give_back, uid)
+            scratch_fd = await self.acquire_scratch(version, owned)
+            gauge = self._limit(version, shell.limits)
+            stream = stream_name(version, shell.id)
+            listener = self._open_listener(version, shell.network)
+            if listener is not None:
+                owned.callback(listener.close)
+            spec = self.specify(
+                target,
+                environment_id=shell.id,
+                uid=uid,
+                stream=stream,
+                listener=listener,
+                has_cgroup=shell.limits is not None,
+            )
+            await shell.use(spec, [("scratch", scratch_fd)] if scratch_fd >= 0 else [])
+        except BaseException:
+            await shell.stop()
+            owned.close()
+            raise
+        owned.callback(shell.release)
+        environment = Environment(
+            environment_id=shell.id,
+            version=version,
+            stream=stream,
+            trees=frozenset((spec.code, spec.layers)),
+            spawned=shell.spawned,
+            gauge=gauge,
+            deadlines=self.deadlines,
+            release=owned.close,
+        )
+        _watch(gauge, shell.spawned)
+        return await self.attach(environment, shell.control, shell.log_fd, listener)
 
     async def attach(
-        self, environment: Environment, ours: socket.socket, log_read: int, listener: socket.socket | None = None
-    ) -> None:
+        self, environment: Environment, control: socket.socket, log_fd: int, listener: socket.socket | None = None
+    ) -> Environment:
         """Tie the node's ends of control socket and log pipe to the environment; they become its own."""
-        pipe = LogPipe(log_read, lambda lines: self._emit_log(environment, lines))
-        environment.attach(await self._open_channel(ours, listener), pipe)
+        pipe = LogPipe(log_fd, lambda lines: self._emit_log(environment, lines))
+        channel = await self._open_channel(control, listener)
+        environment.attach(channel, pipe)
+        return environment
+
+    def _limit(self, version: Version, lease: LimitsLease | None) -> Gauge:
+        """Before anything of the version is in the group."""
+        if self._limits is None or lease is None:
+            return _ProcessGauge()
+        self._limits.limit(lease, memory_mb=version.memory_mb)
+        return _LimitsGauge(lease, self.zygotes.shared_mb(version.runtime))
 
     async def _acquire_network(
         self, target: Target, environment_id: str, zygote: ZygoteLink, owned: contextlib.ExitStack
@@ -385,6 +394,11 @@ class Launcher:
             template=template,
             argv=self.zygotes.argv(version.runtime, task_root, self._placement.trees / version.digest),
         )
+
+
+def _watch(gauge: Gauge, spawned: Spawned) -> None:
+    if isinstance(gauge, _ProcessGauge):
+        spawned.pidfd.add_done_callback(lambda _: setattr(gauge, "pid", spawned.pid))
 
 
 def stream_name(version: Version, environment_id: str) -> str:

@@ -14,6 +14,7 @@ import asyncio
 import collections
 import contextlib
 import ctypes
+import errno
 import fcntl
 import logging
 import os
@@ -36,6 +37,7 @@ _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 _TAKEN_BY_ANOTHER = 16  # EBUSY: between GET_FREE and CONFIGURE
 _ATTEMPTS = 8
 REFILL_DELAY_S = 0.05
+_COPY_BYTES = 1 << 20
 
 
 class ScratchDisk:
@@ -127,16 +129,15 @@ def _release_made(work: asyncio.Future[ScratchDisk]) -> None:
 
 
 def make_disk(folder: Path, size_mb: int) -> ScratchDisk:
-    """Blocks some 10 ms. Raises OSError."""
+    """Blocks some 2 ms. Raises OSError."""
     template = _template(folder, size_mb)
     image = folder / f"{os.urandom(8).hex()}.img"
     try:
-        # cp keeps the holes of a sparse file.
-        _run(["cp", "--reflink=auto", str(template), str(image)])
-        fd = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     finally:
         image.unlink(missing_ok=True)
     try:
+        _copy(template, fd)
         device, device_fd = _attach(fd)
     finally:
         os.close(fd)
@@ -144,6 +145,34 @@ def make_disk(folder: Path, size_mb: int) -> ScratchDisk:
         return ScratchDisk(_mount_detached(device))
     finally:
         os.close(device_fd)
+
+
+def _copy(template: Path, image_fd: int) -> None:
+    """With its holes. Not by `cp`: to start a program costs more than all the rest of a disk."""
+    fd = os.open(template, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        os.ftruncate(image_fd, size)
+        start, end = 0, 0
+        while (start := _find_data(fd, end, size)) < size:
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+            while start < end:
+                data = os.pread(fd, min(end - start, _COPY_BYTES), start)
+                if not data:
+                    raise OSError(f"{template} became shorter")
+                start += os.pwrite(image_fd, data, start)
+    finally:
+        os.close(fd)
+
+
+def _find_data(fd: int, offset: int, size: int) -> int:
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as exc:
+        # Nothing but a hole up to the end.
+        if exc.errno != errno.ENXIO:
+            raise
+        return size
 
 
 def _template(folder: Path, size_mb: int) -> Path:

@@ -109,8 +109,8 @@ class ZygoteLink:
             raise
         return link
 
-    def spawn(self, spec: EnvironmentSpec, fds: Sequence[tuple[str, int]]) -> Spawned:
-        """Ask for an environment. The descriptors are sent as copies and stay the caller's.
+    def spawn(self, spec: EnvironmentSpec, fds: Sequence[tuple[str, int]], *, waits: bool = False) -> Spawned:
+        """Ask for an environment, with `waits` for a shell. The descriptors are sent as copies and stay the caller's.
 
         Raises ZygoteFailed when the zygote is gone.
         """
@@ -118,7 +118,7 @@ class ZygoteLink:
             raise ZygoteFailed("the zygote has ended")
         spawned = self._spawned[spec.environment_id] = Spawned(self._loop)
         body = {"spec": spec._asdict(), "fds": [name for name, _ in fds]}
-        self._send(b"S", body, [fd for _, fd in fds])
+        self._send(b"W" if waits else b"S", body, [fd for _, fd in fds])
         return spawned
 
     def make_anchor(self, anchor_id: str) -> Spawned:

@@ -13,6 +13,9 @@ Standard library only, Python 3.9: the same file is read on both sides of the so
     RESULT   'O'  to node    the response's bytes
     ERROR    'E'  to node    error type, NUL, error payload
     STEP     'S'  to node    name of a confinement step, NUL, reason: confinement failed and the child exits
+    WAITING  'W'  to node    nothing: a shell waits to be used
+    TAKEN    'T'  to node    nothing: it heard what it is to be
+    USE      'U'  to child   JSON {"spec": {...}, "fds": ["scratch"]} + descriptors: what the shell is to be
 
 The header of INVOKE is `!QHHHHH` (deadline in ms since 1970, then the lengths of request id, ARN as invoked,
 trace id, client context, Cognito identity), then these five as UTF-8.
@@ -24,6 +27,7 @@ import struct
 from typing import Any, List, NamedTuple, Tuple
 
 INVOKE, READY, FAILED, RESULT, ERROR, STEP = b"I", b"R", b"F", b"O", b"E", b"S"
+WAITING, TAKEN, USE = b"W", b"T", b"U"
 
 HEAD = struct.Struct("!cI")
 _INVOKE = struct.Struct("!QHHHHH")

@@ -126,6 +126,10 @@ class _Run:
                 message, fds = descriptors.receive(self._link, _MESSAGE_BYTES, netns.MAX_SOCKETS + 1)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                # It was killed with a question of ours unread.
+                self._fail()
+                return
             except OSError as exc:
                 # Of this process: no descriptors left. What was made is gone; say so and go on.
                 self._take({"step": "receive", "error": f"network namespace: {exc}"}, [])
