@@ -30,6 +30,7 @@ test: venv check
 
 bench: venv
 	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.snapstart
 	$(BIN)/python -m bench.prewarm
 	$(BIN)/python bench/keepalive.py
 

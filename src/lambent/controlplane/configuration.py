@@ -68,11 +68,6 @@ REFUSED = (
     _Refusal("RuntimeConfig", _is_empty, "the runtime is chosen with Runtime alone"),
     _Refusal("AcceleratorConfig", _is_empty, "accelerators are not implemented by Lambent"),
     _Refusal("PublishTo", _is_empty, "publishing to $LATEST.PUBLISHED needs a capacity provider"),
-    _Refusal(
-        "SnapStart",
-        lambda value: value.get("ApplyOn", "None") == "None",
-        "SnapStart is not implemented by Lambent yet; leave ApplyOn at None",
-    ),
     _Refusal("PackageType", lambda value: value == "Zip", "functions are deployed as zip packages; leave it at Zip"),
 )
 
@@ -105,6 +100,8 @@ def parse_changes(
         changes["environment"] = _parse_environment(params["Environment"])
     if params.get("LoggingConfig") is not None:
         changes["logging"] = _parse_logging(params["LoggingConfig"], current.logging if current else Logging())
+    if (params.get("SnapStart") or {}).get("ApplyOn") is not None:
+        changes["snap_start"] = params["SnapStart"]["ApplyOn"]
     if (params.get("TracingConfig") or {}).get("Mode") is not None:
         changes["tracing_mode"] = params["TracingConfig"]["Mode"]
     return changes

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lambent.awsapi.context import RequestContext
-from lambent.controlplane.activation import Activation
+from lambent.controlplane.activation import Activation, Optimize
 from lambent.controlplane.packages import CodeStore
 from lambent.controlplane.registry import Registry
 from lambent.controlplane.sweeper import Sweeper
@@ -97,6 +97,7 @@ def open_plane(
     runtime_available: Callable[[str], str | None] = lambda _runtime: None,
     tree_in_use: Callable[[str], bool] = lambda _name: False,
     account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY,
+    optimize: Optimize | None = None,
 ) -> ControlPlane:
     """The control plane of a node: trees below `root`, the machine's clocks and architecture.
 
@@ -107,7 +108,7 @@ def open_plane(
     return ControlPlane(
         registry=registry,
         code=code,
-        activation=Activation(registry, code),
+        activation=Activation(registry, code) if optimize is None else Activation(registry, code, optimize=optimize),
         sweeper=Sweeper(registry, code, in_use=tree_in_use),
         now=lambda: datetime.now(UTC),
         new_id=lambda: str(uuid.uuid4()),

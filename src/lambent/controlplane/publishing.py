@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lambent.controlplane import states
 from lambent.controlplane.refusals import conflict, update_in_progress
 from lambent.controlplane.registry import ABSENT, Registry, put
-from lambent.model.function import Function, Version
+from lambent.model.function import SNAP_START, Function, Version
 from lambent.substrate.ports import Write
 
-_NOT_CODE = ("version", "description", "last_modified", "revision_id", *states.Shown._fields)
+_SETTLED = ("optimization", "init_ms")
+_NOT_CODE = ("version", "description", "last_modified", "revision_id", *_SETTLED, *states.Shown._fields)
 
 
 class Publication(NamedTuple):
@@ -35,8 +36,8 @@ async def plan_publication(
         revision_id=revision_id,
         description=latest.description if description is None else description,
     )
-    # What is published while its $LATEST still settles settles by itself, as a creation.
-    if states.phase_of(latest) is not states.Phase.READY:
+    # What is published while its $LATEST still settles settles by itself, as a creation; so does what is initialised.
+    if version.snap_start == SNAP_START or states.phase_of(latest) is not states.Phase.READY:
         version = states.enter(version, states.Phase.CREATING)
     grown = msgspec.structs.replace(function, next_version=function.next_version + 1)
     return Publication(version, grown, [put(version, expect=ABSENT)])
@@ -55,7 +56,7 @@ def check_settled(latest: Version) -> None:
 
 
 def _has_changed(last: Version, latest: Version) -> bool:
-    same = dict.fromkeys(_NOT_CODE, "")
+    same: dict[str, Any] = dict.fromkeys(_NOT_CODE, "")
     if msgspec.structs.replace(last, **same) != msgspec.structs.replace(latest, **same):
         return True
     # A version may have got a description of its own; then only a later change of $LATEST can be a new one.

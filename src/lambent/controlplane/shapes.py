@@ -45,7 +45,7 @@ def show_listed(version: Version, *, arn: str) -> dict[str, Any]:
         "PackageType": "Zip",
         "Architectures": [version.architecture],
         "EphemeralStorage": {"Size": version.ephemeral_mb},
-        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+        "SnapStart": {"ApplyOn": version.snap_start, "OptimizationStatus": version.optimization},
         "LoggingConfig": _show_logging(version),
     }
 

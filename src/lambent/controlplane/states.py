@@ -20,6 +20,7 @@ class Phase(enum.Enum):
     READY = "ready"
     UPDATING = "updating"
     CREATE_FAILED = "create_failed"
+    INIT_FAILED = "init_failed"
     UPDATE_FAILED = "update_failed"
 
 
@@ -30,6 +31,8 @@ class Event(enum.Enum):
     """The code's tree, and that of its layers, lies on disk."""
     BROKEN = "broken"
     """The trees cannot be made."""
+    INIT_FAILED = "init_failed"
+    """The function's own init failed, which is run when a version with SnapStart is published."""
 
 
 class Shown(NamedTuple):
@@ -52,6 +55,8 @@ SHOWN: dict[Phase, Shown] = {
     # The contract gives the reason of a creation here too.
     Phase.UPDATING: Shown("Active", "", "", "InProgress", "Creating", CREATING_REASON),
     Phase.CREATE_FAILED: Shown("Failed", "InternalError", BROKEN_REASON, "Failed", "InternalError", BROKEN_REASON),
+    # Reason and code are the function's own: `enter` is told them.
+    Phase.INIT_FAILED: Shown("Failed", "FunctionError", "", "", "", ""),
     Phase.UPDATE_FAILED: Shown("Active", "", "", "Failed", "InternalError", BROKEN_REASON),
 }
 
@@ -60,6 +65,7 @@ SHOWN: dict[Phase, Shown] = {
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.CREATING, Event.PREPARED): Phase.READY,
     (Phase.CREATING, Event.BROKEN): Phase.CREATE_FAILED,
+    (Phase.CREATING, Event.INIT_FAILED): Phase.INIT_FAILED,
     (Phase.READY, Event.UPDATED): Phase.UPDATING,
     # At the node's start a version whose blob is gone is found out.
     (Phase.READY, Event.BROKEN): Phase.CREATE_FAILED,

@@ -12,6 +12,8 @@ from __future__ import annotations
 import msgspec
 
 LATEST = "$LATEST"
+SNAP_START = "PublishedVersions"
+"""The value of `snap_start` that asks for templates."""
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,12 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     layers: list[LayerRef] = []
     logging: Logging = msgspec.field(default_factory=Logging)
     tracing_mode: str = "PassThrough"
+    snap_start: str = "None"
+    """`PublishedVersions`: numbered versions start from a template."""
+    optimization: str = "Off"
+    """`On` once a template could be made of this version."""
+    init_ms: float = 0.0
+    """How long the init of its template took."""
     architecture: str = "x86_64"
     last_modified: str
     """ISO 8601 as the contract has it: 2026-11-23T05:38:54.683+0000."""

@@ -27,6 +27,7 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.dispatch.keepalive.adaptive import AdaptiveKeepAlive
 from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive
+from lambent.dataplane.dispatch.templates import Templates
 from lambent.dataplane.gateway.app import Authenticator, Gateway
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.jail import syscalls
@@ -114,6 +115,7 @@ class Node:
         dispatcher: Dispatcher,
         recorder: CountingRecorder,
         zygotes: Zygotes,
+        templates: Templates,
         shells: Shells | None,
         runtimes: Any,
         profile: Path,
@@ -127,6 +129,7 @@ class Node:
         self._dispatcher = dispatcher
         self._recorder = recorder
         self._zygotes = zygotes
+        self._templates = templates
         self._shells = shells
         self._runtimes = runtimes
         self._profile = profile
@@ -160,6 +163,7 @@ class Node:
             "concurrency": {"limit": admission.limit, "in_use": admission.running},
             "counters": self._recorder.snapshot(),
             "zygotes": self._zygotes.statistics(),
+            "templates": self._templates.statistics(),
             "shells": self._shells.statistics() if self._shells is not None else {},
         }
 
@@ -233,6 +237,7 @@ async def build(
         fetch_s3=UpstreamS3(settings.upstream.s3) if settings.upstream.s3 is not None else None,
         tree_in_use=lambda name: uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
+        optimize=lambda published, network: templates.optimize(published, network),  # noqa: PLW0108 - bound below
     )
 
     runtimes = Runtimes(settings.runtimes)
@@ -276,14 +281,22 @@ async def build(
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
-    uses_tree = place.uses_tree(dispatcher.uses_tree, dispatcher.used_trees)
+    templates = _open_templates(settings, confine, launcher, dispatcher)
+    uses_tree = place.uses_tree(
+        lambda name: dispatcher.uses_tree(name) or templates.uses_tree(name), dispatcher.used_trees
+    )
     if place.owns_state:
         await place.know_trees()
         await plane.start()
         stack.push_async_callback(plane.stop)
-    directory.on_version = dispatcher.follow_version
+    # Before the plane, which waits for versions that are being initialised.
+    stack.push_async_callback(templates.stop)
+    templates.start()
+
+    directory.on_version = _both(dispatcher.follow_version, templates.follow_version)
     await directory.start()
     stack.push_async_callback(directory.stop)
+    templates.rebuild(directory.optimized())
     dispatch = place.dispatch(dispatcher, directory)
     events = AsyncInvoker(documents, dispatch, directory.resolve)
     if place.owns_state:
@@ -299,6 +312,7 @@ async def build(
         dispatcher=dispatcher,
         recorder=recorder,
         zygotes=zygotes,
+        templates=templates,
         shells=shells,
         runtimes=runtimes,
         profile=profile,
@@ -315,6 +329,37 @@ async def build(
         write_error=service.write_error,
     )
     return node
+
+
+FollowVersion = Callable[[str, str | None], None]
+
+
+def _both(first: FollowVersion, second: FollowVersion) -> FollowVersion:
+    def follow(version_arn: str, revision_id: str | None) -> None:
+        first(version_arn, revision_id)
+        second(version_arn, revision_id)
+
+    return follow
+
+
+def _open_templates(settings: Settings, confine: str, launcher: Launcher, dispatcher: Dispatcher) -> Templates:
+    templates = Templates(
+        launcher,
+        unavailable=_why_no_templates(settings, confine),
+        memory_mb=settings.snapstart_memory_mb,
+        journal_of=dispatcher.journal_of,
+        forget=dispatcher.forget_journal,
+    )
+    launcher.templates = templates
+    return templates
+
+
+def _why_no_templates(settings: Settings, confine: str) -> str:
+    if confine != "root":
+        return "the node has to run as root for it, in the namespace tier"
+    if settings.processes > 1:
+        return "a node of several processes does not offer it yet"
+    return "" if settings.snapstart_memory_mb else "snapstart_memory_mb is 0"
 
 
 async def _open_networks(

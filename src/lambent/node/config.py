@@ -42,6 +42,7 @@ _Positive = Annotated[int, Meta(description="a whole number of at least 1", ge=1
 _Count = Annotated[int, Meta(description="a whole number of at least 0", ge=0)]
 _Processes = Annotated[int, Meta(description="a whole number of processes from 1 to 64", ge=1, le=64)]
 _Seconds = Annotated[int, Meta(description="a whole number of seconds", ge=0)]
+_Megabytes = Annotated[int, Meta(description="a whole number of megabytes", ge=0)]
 _InitSeconds = Annotated[int, Meta(description="seconds from 1 to 900", ge=1, le=900)]
 _Port = Annotated[int, Meta(description="a port from 0 (any free one) to 65535", ge=0, le=65_535)]
 _Region = Annotated[str, Meta(description="a region name such as us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
@@ -113,6 +114,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     isolation: _Isolation = "auto"
     cpu_quota: _Flag = False
     scratch_disks: _Scratch = "auto"
+    snapstart_memory_mb: _Megabytes = 2_048
+    """For SnapStart templates, all together; 0 makes none."""
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)

@@ -5,6 +5,8 @@ Source: developer guide, "Viewing logs for Lambda functions".
 
 from __future__ import annotations
 
+import math
+
 from lambent.telemetry.records import InvocationRecord
 
 
@@ -25,6 +27,9 @@ def report_line(record: InvocationRecord, status: str) -> str:
     )
     if record.init_ms is not None:
         line += f"Init Duration: {record.init_ms:.2f} ms\t"
+    if record.restore_ms is not None:
+        line += f"Restore Duration: {record.restore_ms:.2f} ms\t"
+        line += f"Billed Restore Duration: {math.ceil(record.restore_ms)} ms\t"
     if status:
         line += f"Status: {status}"
     if status == "error" and record.error_type:

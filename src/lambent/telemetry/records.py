@@ -29,6 +29,9 @@ class InvocationRecord(msgspec.Struct, kw_only=True, gc=False):
     error_type: str
     """Empty when the function succeeded."""
 
+    restore_ms: float | None = None
+    """Of a start from a SnapStart template."""
+
     @property
     def outcome(self) -> str:
         """`success`, `error` or `timeout`."""

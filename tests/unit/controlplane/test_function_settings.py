@@ -34,7 +34,6 @@ async def refused(api: Api, **params: Any) -> tuple[str, str]:
             ],
         ),
         ("ImageConfig", {"Command": ["x"]}),
-        ("SnapStart", {"ApplyOn": "PublishedVersions"}),
         ("PackageType", "Image"),
         (
             "CodeSigningConfigArn",

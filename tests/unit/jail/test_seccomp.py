@@ -27,6 +27,8 @@ def run(program: bytes, number: int, architecture: int, *arguments: int) -> int:
             return int(value)
         elif code == 0x05:
             at += value
+        elif code == 0x54:
+            accumulator &= value
         else:
             held = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[code]
             at += jump_true if held else jump_false
@@ -103,3 +105,42 @@ def test_keys_cannot_be_typed_into_a_terminal() -> None:
     program = seccomp.compile_filter("x86_64")
     assert run(program, 16, 0xC000003E, 0, 0x5412) == error(errno.EPERM)
     assert run(program, 16, 0xC000003E, 0, 0x5401) == ALLOW
+
+
+def test_a_templates_filter_differs_in_what_it_names_alone(machine: str) -> None:
+    column, architecture = MACHINES[machine]
+    ordinary, template = seccomp.compile_filter(machine), seccomp.compile_filter(machine, template=True)
+    setns = DENIED["setns"][column]
+    assert setns is not None
+    for number in range(700):
+        if number != setns:
+            assert run(template, number, architecture) == run(ordinary, number, architecture), number
+    assert run(template, setns, architecture) == ALLOW
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("socket", (2, 1, 0), ALLOW),
+        ("socket", (10, 2 | 0o2000000, 0), ALLOW),
+        ("socket", (2, 3, 1), error(errno.EPERM)),
+        ("socket", (10, 3 | 0o2000000, 58), error(errno.EPERM)),
+        ("socket", (16, 3, 0), ALLOW),
+        ("socket", (16, 3, 12), error(errno.EAFNOSUPPORT)),
+        ("socket", (17, 2, 0), error(errno.EAFNOSUPPORT)),
+        ("setsockopt", (3, 1, 64), ALLOW),
+        ("setsockopt", (3, 6, 64), ALLOW),
+        ("setsockopt", (3, 0, 2), ALLOW),
+        ("setsockopt", (3, 41, 67), ALLOW),
+        ("setsockopt", (3, 0, 64), error(errno.EPERM)),
+        ("setsockopt", (3, 41, 64), error(errno.EPERM)),
+        ("setsockopt", (3, 0, 129), error(errno.EPERM)),
+    ],
+)
+def test_a_template_reaches_neither_raw_sockets_nor_packet_filters(
+    machine: str, name: str, arguments: tuple[int, ...], expected: int
+) -> None:
+    column, architecture = MACHINES[machine]
+    number = {**ALLOWED, **SPECIAL}[name][column]
+    assert number is not None
+    assert run(seccomp.compile_filter(machine, template=True), number, architecture, *arguments) == expected

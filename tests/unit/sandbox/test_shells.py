@@ -34,6 +34,9 @@ class FakeNetworks:
         self.out += 1
         return _FakeLease(self)
 
+    def adopt(self, kind: str, fds: list[int], *, environment_id: str) -> NetworkLease:
+        raise NotImplementedError
+
 
 class _FakeLease:
     fd = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.pagination import cut_page
-from lambent.controlplane import publishing, shapes
+from lambent.controlplane import publishing, shapes, states
 from lambent.controlplane.api.functions import check_revision
 from lambent.controlplane.configuration import check_refused
 from lambent.controlplane.lookups import find_function, find_version
@@ -47,6 +47,8 @@ class Versions:
                 )
             except Conflict:
                 raise update_in_progress(found.arn) from None
+            if states.phase_of(publication.version) is states.Phase.CREATING:
+                plane.activation.begin(publication.version)
         return shapes.show_version(publication.version, arn=publication.version.version_arn)
 
     async def list(self, context: RequestContext, params: Params) -> Params:

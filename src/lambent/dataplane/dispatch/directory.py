@@ -16,7 +16,7 @@ import msgspec
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.model import limits
 from lambent.model.errors import CallerError
-from lambent.model.function import LATEST, Alias, Function, Version
+from lambent.model.function import LATEST, SNAP_START, Alias, Function, Version
 from lambent.model.invocation import Target
 from lambent.substrate.ports import Change, Documents
 
@@ -80,6 +80,14 @@ class Directory:
     def runtimes(self) -> set[str]:
         return {version.runtime for version in self._versions.values()}
 
+    def optimized(self) -> list[Target]:
+        """Versions of which a SnapStart template could be made."""
+        return [
+            self.resolve(version.account, version.region, version.name, version.version)
+            for version in self._versions.values()
+            if version.optimization == "On" and f"{version.account}/{version.name}" in self._functions
+        ]
+
     def resolve(self, account: str, region: str, name: str, qualifier: str) -> Target:
         """The version to run for a function name and a qualifier (version, alias, or empty for $LATEST).
 
@@ -106,6 +114,8 @@ class Directory:
             raise CallerError(
                 "ResourceNotFoundException", f"Function not found: {invoked}", status=404, members={"Type": "User"}
             )
+        if version.snap_start == SNAP_START:
+            _check_initialised(version)
         target = Target(
             version=version,
             invoked_arn=invoked,
@@ -155,6 +165,22 @@ class Directory:
         function = _store(self._functions, change, Function)
         account, _, name = change.key.partition("/")
         self.admission(account).set_reserved(name, function.reserved_concurrency if function else None)
+
+
+def _check_initialised(version: Version) -> None:
+    """A version with SnapStart is initialised when it is published; nothing runs before that has gone well."""
+    if version.version == LATEST or version.state == "Active":
+        return
+    if version.state == "Pending":
+        message = (
+            "Lambda is initializing your function. It will be ready to invoke once your function state becomes ACTIVE."
+        )
+        raise CallerError("SnapStartNotReadyException", message, status=409, members={"Type": "User"})
+    message = (
+        "The operation cannot be performed at this time. "
+        f"The function is currently in the following state: {version.state}"
+    )
+    raise CallerError("ResourceConflictException", message, status=409, members={"Type": "User"})
 
 
 def _store(records: dict[str, _Record], change: Change, kind: type[_Record]) -> _Record | None:

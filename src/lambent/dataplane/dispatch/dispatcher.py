@@ -102,7 +102,7 @@ class Dispatcher:
 
     def emit_log(self, environment: Environment, lines: list[bytes]) -> None:
         """Where the launcher sends what environments write."""
-        self._journal_of(environment).take_lines(lines)
+        self.journal_of(environment).take_lines(lines)
 
     async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
         if self._stopping:
@@ -185,7 +185,8 @@ class Dispatcher:
         run.cold = True
         try:
             environment = await self._launch(run.target)
-            outcome = await self._initialise(environment, run.target, run.invocation)
+            # A fork of a template has been initialised long ago.
+            outcome = None if environment.restored else await self._initialise(environment, run.target, run.invocation)
             if isinstance(outcome, Environment):
                 environment = outcome
             elif outcome is not None:
@@ -234,7 +235,11 @@ class Dispatcher:
             raise Stopping
         self._living[environment.id] = environment
         environment.on_exit = self._forget
-        self._journal_of(environment).note_init_start()
+        if environment.state is State.DEAD:
+            # Ended before we could hear of it; what waits for it is told by its channel.
+            self._forget(environment)
+        if not environment.restored:
+            self.journal_of(environment).note_init_start()
         return environment
 
     async def _initialise(
@@ -242,7 +247,7 @@ class Dispatcher:
     ) -> Outcome | Environment | None:
         """None when init went well, an Outcome when it did not, another Environment when init had to start over."""
         began = time.perf_counter()
-        journal = self._journal_of(environment)
+        journal = self.journal_of(environment)
         try:
             await environment.wait_ready(self._init_limit_ms)
             return None
@@ -284,7 +289,7 @@ class Dispatcher:
             return environment
         except (InitFailed, Ended) as failed:
             elapsed_ms = (time.perf_counter() - began) * 1000
-            journal = self._journal_of(environment)
+            journal = self.journal_of(environment)
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
             return self._conclude_failed(environment, target, invocation, failed, elapsed_ms)
         finally:
@@ -359,7 +364,7 @@ class Dispatcher:
             return self._conclude(environment, target, invocation, reply, elapsed_ms, status="error")
         timeout_s = target.version.timeout_s
         error_type, payload = failures.describe(failed, request_id=invocation.request_id, timeout_s=timeout_s)
-        journal = self._journal_of(environment)
+        journal = self.journal_of(environment)
         if failed.cause is Cause.TIMEOUT:
             elapsed_ms = max(elapsed_ms, timeout_s * 1000.0)
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03d}Z"
@@ -390,6 +395,10 @@ class Dispatcher:
     ) -> Outcome:
         """Close the log and the books of one invocation and say what came of it."""
         version = target.version
+        restore_ms = None
+        if environment.restored:
+            # Billed beside the duration, not within it.
+            init_ms, restore_ms = None, init_ms
         billed_ms = math.ceil(elapsed_ms + (init_ms or 0.0))
         max_memory_mb = min(environment.peak_memory_mb(), version.memory_mb)
         if reply.error_type and not status:
@@ -400,8 +409,9 @@ class Dispatcher:
             function=version.name,
             version=version.version,
             environment_id=environment.id,
-            cold=init_ms is not None,
+            cold=init_ms is not None or restore_ms is not None,
             init_ms=init_ms,
+            restore_ms=restore_ms,
             duration_ms=elapsed_ms,
             billed_ms=billed_ms,
             memory_mb=version.memory_mb,
@@ -423,7 +433,11 @@ class Dispatcher:
             log_tail=tail,
         )
 
-    def _journal_of(self, environment: Environment) -> Journal:
+    def forget_journal(self, environment: Environment) -> None:
+        """Of an environment that never was among the dispatcher's own."""
+        self._journals.pop(environment.id, None)
+
+    def journal_of(self, environment: Environment) -> Journal:
         journal = self._journals.get(environment.id)
         if journal is None:
             journal = self._journals[environment.id] = Journal(self._sink, environment)

@@ -57,14 +57,32 @@ class Journal:
         if held:
             self._sink.write(self._stream, held)
 
-    def note_init_start(self) -> None:
+    def note_init_start(self, initialization: str = "on-demand") -> None:
         if self._json:
-            self._write_json("platform.initStart", {"initializationType": "on-demand", "phase": "init"}, rank=0)
+            self._write_json("platform.initStart", {"initializationType": initialization, "phase": "init"}, rank=0)
         else:
             self._write(f"INIT_START Runtime Version: {self._runtime}")
 
+    def note_restore_start(self) -> None:
+        if self._json:
+            self._write_json("platform.restoreStart", {"runtimeVersion": self._runtime}, rank=0)
+        else:
+            self._write(f"RESTORE_START Runtime Version: {self._runtime}")
+
+    def note_restore_report(self, restore_ms: float, *, status: str = "success") -> None:
+        if self._json:
+            record = {"status": status, "metrics": {"durationMs": round(restore_ms, 3)}}
+            self._write_json("platform.restoreReport", record, rank=1)
+            return
+        shown = "" if status == "success" else f"\tStatus: {status}"
+        self._write(f"RESTORE_REPORT Restore Duration: {restore_ms:.2f} ms{shown}")
+
     def note_init_report(self, init_ms: float, *, status: str, error_type: str = "") -> None:
-        """Only a failed or overlong init has a line of its own."""
+        """A failed or overlong init, and one of a SnapStart template (no status), has a line of its own."""
+        if not self._json and not status:
+            self._write(f"INIT_REPORT Init Duration: {init_ms:.2f} ms")
+            return
+        status = status or "success"
         if self._json:
             record = {"phase": "init", "status": status, "metrics": {"durationMs": round(init_ms, 3)}}
             if error_type:
@@ -110,6 +128,8 @@ class Journal:
             "memorySizeMB": report.memory_mb,
             "maxMemoryUsedMB": report.max_memory_mb,
         }
+        if report.restore_ms is not None:
+            metrics["restoreDurationMs"] = round(report.restore_ms, 3)
         if report.init_ms is not None:
             metrics["initDurationMs"] = round(report.init_ms, 3)
         shown = status or "success"

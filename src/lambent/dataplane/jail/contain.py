@@ -28,6 +28,7 @@ class Means(NamedTuple):
     """-1: none came along."""
     filter: bytes
     landlock_abi: int
+    template_filter: bytes = b""
 
 
 Step = Callable[[Means], None]
@@ -91,18 +92,20 @@ def forbid_new_privileges(_: Means) -> None:
 
 
 def restrict_files(means: Means) -> None:
-    if means.spec.landlock and means.landlock_abi:
+    # Not a template: its environments have another /tmp, which its rules would close to them. They restrict themselves.
+    if means.spec.landlock and means.landlock_abi and not means.spec.template:
         landlock.restrict(means.landlock_abi)
 
 
-def close_descriptors(_: Means) -> None:
-    # An inherited folder descriptor would walk out of the root. 3 is the channel to the node, 4 the exit report.
-    sc.close_from(5)
+def close_descriptors(means: Means) -> None:
+    # An inherited folder descriptor would walk out of the root. 3 is the channel to the node, 4 the exit report,
+    # 5 what a template is told by.
+    sc.close_from(6 if means.spec.template else 5)
 
 
 def filter_system_calls(means: Means) -> None:
     # Last: the steps above use calls that it refuses.
-    seccomp.install_filter(means.filter)
+    seccomp.install_filter(means.template_filter if means.spec.template else means.filter)
 
 
 NAMESPACE_STEPS_AHEAD: Tuple[Step, ...] = (

@@ -161,6 +161,18 @@ def make_namespace(kind: str, *, ipv6: Optional[bool] = None, fail_step: str = "
     return fds[0], [socket.socket(fileno=fd) for fd in fds[1:]]
 
 
+def furnish(kind: str, *, ipv6: bool) -> List[socket.socket]:
+    """Make the caller's new and empty namespace one of the kind; its sockets as `make_namespace` orders them.
+
+    Raises OSError.
+    """
+    making = _Making(ipv6)
+    for step in STEPS[kind]:
+        if step is not unshare_network:
+            step(making)
+    return making.sockets
+
+
 def make_namespace_here(
     kind: str, *, ipv6: Optional[bool] = None, fail_step: str = ""
 ) -> Tuple[int, List[socket.socket]]:

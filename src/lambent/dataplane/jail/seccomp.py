@@ -16,7 +16,7 @@ from typing import Dict, List, Tuple
 from lambent.dataplane.jail import syscalls as sc
 from lambent.dataplane.jail.seccomp_table import ALLOWED, DENIED, SPECIAL
 
-_LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _JEQ, _JGE, _JSET, _RETURN, _AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER_OFFSET, _ARCH_OFFSET, _ARGUMENTS_OFFSET = 0, 4, 16
 _X32_BIT = 0x40000000
@@ -26,6 +26,9 @@ _NAMESPACE_FLAGS = 0x7E020000 | 0x80
 """Every CLONE_NEW flag that clone() takes, CLONE_NEWTIME included."""
 _SOCKET_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 _NETLINK, _NETLINK_ROUTE = 16, 0
+_SOCK_RAW = 3
+_TABLE_OPTIONS = (64, 65, 96, 97, 128, 129)
+"""Setting packet filter tables: those of IP, ARP and bridges."""
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 Instruction = Tuple[int, int, int, int]
@@ -70,6 +73,22 @@ def _personality() -> List[Instruction]:
     return program + _refuse(errno.EPERM)
 
 
+def _socket_of_template() -> List[Instruction]:
+    # Environments of a template have, until they dropped them, capabilities over a network namespace of their own:
+    # raw sockets and packet filter tables must not be reachable by these. Without them both are refused anyway.
+    is_raw: List[Instruction] = [_argument(1), (_AND, 0, 0, 0xF), (_JEQ, 0, 1, _SOCK_RAW), *_refuse(errno.EPERM)]
+    program = [_argument(0), (_JEQ, len(is_raw), 0, _NETLINK), *is_raw]
+    return program + _socket()
+
+
+def _setsockopt_of_template() -> List[Instruction]:
+    tables: List[Instruction] = [_argument(2)]
+    for option in _TABLE_OPTIONS:
+        tables += [(_JEQ, 0, 1, option), *_refuse(errno.EPERM)]
+    levels: List[Instruction] = [_argument(1), (_JEQ, 2, 0, 0), (_JEQ, 1, 0, 41), *_PERMIT]
+    return levels + tables + _PERMIT
+
+
 _DECISIONS = {
     "clone": _clone(),
     # Its flags lie behind a pointer that a filter cannot follow; the C library falls back to clone.
@@ -80,8 +99,19 @@ _DECISIONS = {
 }
 
 
-def compile_filter(machine: str) -> bytes:
-    """The filter as an array of sock_filter. Raises KeyError for a machine without a table."""
+_TEMPLATE_DECISIONS = {
+    "setns": list(_PERMIT),
+    "setsockopt": _setsockopt_of_template(),
+    "socket": _socket_of_template(),
+}
+
+
+def compile_filter(machine: str, *, template: bool = False) -> bytes:
+    """The filter as an array of sock_filter. Raises KeyError for a machine without a table.
+
+    That of a SnapStart template allows setns, and refuses what capabilities over a network namespace would open;
+    its environments install the ordinary one on top of it.
+    """
     column, architecture = _ARCHITECTURES[machine]
     actions: Dict[int, Tuple[Instruction, ...]] = {}
     for table, action in ((ALLOWED, tuple(_PERMIT)), (DENIED, tuple(_refuse(errno.EPERM)))):
@@ -93,6 +123,10 @@ def compile_filter(machine: str) -> bytes:
         number = numbers[column]
         if number is not None:
             actions[number] = tuple(_DECISIONS[name])
+    for name, decision in _TEMPLATE_DECISIONS.items() if template else ():
+        number = {**ALLOWED, **DENIED, **SPECIAL}[name][column]
+        if number is not None:
+            actions[number] = tuple(decision)
     program: List[Instruction] = [
         (_LOAD, 0, 0, _ARCH_OFFSET),
         (_JEQ, 1, 0, architecture),
@@ -132,9 +166,9 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
-def prepare_filter() -> bytes:
+def prepare_filter(*, template: bool = False) -> bytes:
     """The filter of this machine, compiled once by the zygote."""
-    return compile_filter(platform.machine())
+    return compile_filter(platform.machine(), template=template)
 
 
 def install_filter(compiled: bytes) -> None:

@@ -138,6 +138,11 @@ def prctl_ambient_clear() -> None:
     _check(libc.prctl(PR_CAP_AMBIENT, _UNSIGNED_LONG(PR_CAP_AMBIENT_CLEAR_ALL), 0, 0, 0), "prctl ambient")
 
 
+def setfsuid(uid: int) -> None:
+    """Its result is the former one, never an error."""
+    libc.setfsuid(uid)
+
+
 def close_from(first: int) -> None:
     """Close every descriptor from `first` on."""
     call("close_range", ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), 0)

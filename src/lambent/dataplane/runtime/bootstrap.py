@@ -15,7 +15,7 @@ import sys
 import time
 from typing import NoReturn, Optional, TextIO
 
-from lambent.dataplane.runtime import context, faults, logs, marshal
+from lambent.dataplane.runtime import context, faults, logs, marshal, snapshot_hooks
 from lambent.dataplane.runtime.faults import Fault
 from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler
 from lambent.dataplane.wire import frames
@@ -30,6 +30,7 @@ def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
     _forget_host(spec)
     logs.set_up_logging(spec.log_format, spec.log_level)
     context.describe_function()
+    snapshot_hooks.offer()
     try:
         handler = load_handler(spec.handler)
     except HandlerNotLoaded as failed:
@@ -38,7 +39,9 @@ def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
         os._exit(1)
     except SystemExit as exc:
         _exit(exc)
-    _flush()
+    flush()
+    if spec.template:
+        sys.modules["lambent.dataplane.runtime.template"].pause(sock, spec, handler, began)
     init_ms = (time.perf_counter() - began) * 1000
     sock.sendall(frames.encode(frames.READY, json.dumps({"init_ms": init_ms}).encode()))
     Loop(sock, handler, spec.log_format).run()
@@ -83,7 +86,7 @@ class Loop:
             if os.getpid() != self._pid:
                 # User code forked and its child returned from the handler; the answer is the parent's to give.
                 os._exit(0)
-            _flush()
+            flush()
             # One send of one buffer: the node is woken once.
             self._sock.sendall(answer)
 
@@ -143,7 +146,7 @@ class Loop:
         return frames.encode_error(frames.ERROR, error_type, json.dumps(document, separators=(",", ":")).encode())
 
 
-def _flush() -> None:
+def flush() -> None:
     """What an invocation wrote is in the pipe before its answer is: the node reads both in this order."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -162,5 +165,5 @@ def _exit(exc: SystemExit) -> NoReturn:
     else:
         logs.write_line(str(code))
         status = 1
-    _flush()
+    flush()
     os._exit(status)

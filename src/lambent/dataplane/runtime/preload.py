@@ -36,3 +36,4 @@ def load() -> None:
     for name in STANDARD:
         importlib.import_module(name)
     importlib.import_module("lambent.dataplane.runtime.bootstrap")
+    importlib.import_module("lambent.dataplane.runtime.template")

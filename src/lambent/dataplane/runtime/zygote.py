@@ -7,12 +7,16 @@ Messages over the link, a SOCK_SEQPACKET pair; one message each, descriptors alo
 
     to zygote   first of all, before any code of this package is loaded: JSON {"source": str, "config": {...}}
                 'S' JSON {"spec": {...}, "fds": ["control", "log", "network", "scratch", "cgroup", ...]}
+                'A' JSON {"id": str}: make a pid namespace for a SnapStart template and its environments
+                'L' JSON {"spec": {...}, "network": str, "fds": ["anchor", "scratch", "cgroup", ...]}: make a slot for
+                    an environment of a template (jail/slot.py)
                 'W' as 'S': a shell, which waits for the rest of its spec (`shell.py`)
                 'N' JSON {"kind": "outgoing" | "none"}: make a network namespace (user tier)
     to node     'Z' JSON {"pid": int} + pidfd: the zygote itself, as the node sees it
                 'R' JSON {"landlock": int}: ready to fork
                 'B' JSON {"step": str, "reason": str}: could not start; exits
-                'P' JSON {"id": str} + pidfd: forked
+                'P' JSON {"id": str} + pidfd: forked; of a slot, also its namespaces, where the runtime tells that it
+                    has joined, and the sockets of its network
                 'E' JSON {"id": str, "reason": str}: could not fork
                 'X' JSON {"id": str, "status": int | null}: ended, with the runtime's wait status if it is known
                 'M' JSON {"error": str} or {} + descriptors: the answer to 'N'
@@ -32,13 +36,14 @@ import struct
 import sys
 from typing import Any, Dict, List, NamedTuple, NoReturn, Tuple
 
-from lambent.dataplane.jail import contain, landlock, privileges, root, seccomp
+from lambent.dataplane.jail import contain, landlock, privileges, root, seccomp, slot
 from lambent.dataplane.jail import syscalls as sc
 from lambent.dataplane.runtime import shell
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.spec import EnvironmentSpec
 
-CONTROL_FD, EXIT_FD = 3, 4
+CONTROL_FD, EXIT_FD, COMMAND_FD = 3, 4, 5
+_PIDS_APART = 8
 CONFINEMENT_FAILED = 70
 """Exit status of a child that a confinement step stopped."""
 _STATUS = struct.Struct("!i")
@@ -102,11 +107,12 @@ def preload(*, python: bool, makes_networks: bool) -> None:
 
 
 def _reserve_descriptors(link: socket.socket) -> socket.socket:
-    """Move the link up and fill 3 and 4, which are the child's, so that no received descriptor lands on them."""
+    """Move the link up and fill 3 to 5, which are the child's, so that no received descriptor lands on them."""
     fd = fcntl.fcntl(link.fileno(), fcntl.F_DUPFD_CLOEXEC, 10)
     link.close()
     os.dup2(0, CONTROL_FD)
     os.dup2(0, EXIT_FD)
+    os.dup2(0, COMMAND_FD)
     return socket.socket(fileno=fd)
 
 
@@ -138,7 +144,11 @@ class Zygote:
         self._config = config
         self._link = link
         self._children: Dict[int, Child] = {}
+        self._slots: Dict[int, str] = {}
+        """Environments in slots by the descriptor at which their init reports their end."""
+        self._poll = select.poll()
         self._filter = seccomp.prepare_filter()
+        self._template_filter = seccomp.prepare_filter(template=True)
         self._landlock_abi = landlock.find_abi() if config.confine != "process" else 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -147,7 +157,7 @@ class Zygote:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         # The node's terminal signals are not ours to act on: the node stops us by closing the link.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        poll = select.poll()
+        poll = self._poll
         poll.register(self._link, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         _send(self._link, b"R", {"landlock": self._landlock_abi})
@@ -155,6 +165,8 @@ class Zygote:
             for fd, _ in poll.poll():
                 if fd == self._wake_read:
                     self._reap()
+                elif fd in self._slots:
+                    self._report_slot(fd)
                 else:
                     self._receive()
 
@@ -167,6 +179,10 @@ class Zygote:
             self._spawn(EnvironmentSpec(**body["spec"]), body["fds"], fds, waits=kind == b"W")
         elif kind == b"N":
             self._make_namespace(body["kind"])
+        elif kind == b"A":
+            self._make_anchor(body["id"])
+        elif kind == b"L":
+            self._make_slot(EnvironmentSpec(**body["spec"]), body["network"], body["fds"], fds)
 
     def _end(self) -> NoReturn:
         # The node is gone or wants us gone. In a pid namespace the kernel ends the rest with us.
@@ -193,14 +209,10 @@ class Zygote:
                 os.close(fd)
 
     def _fork(self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int, *, waits: bool) -> int:
-        if spec.confine != "process":
-            # unshare(NEWPID) is refused while an earlier one is pending, so first back to our own.
-            own = os.pidfd_open(os.getpid())
-            try:
-                sc.setns(own, sc.CLONE_NEWPID)
-                sc.unshare(sc.CLONE_NEWPID)
-            finally:
-                os.close(own)
+        if "anchor" in names:
+            sc.setns(fds[names.index("anchor")], sc.CLONE_NEWPID)
+        elif spec.confine != "process":
+            self._unshare_pid_namespace()
         # No signal may reach the child while it still has our handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()
@@ -208,6 +220,79 @@ class Zygote:
             self._become_environment(spec, names, fds, exit_write, waits=waits)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
+
+    def _unshare_pid_namespace(self) -> None:
+        # unshare(NEWPID) is refused while an earlier one is pending, so first back to our own.
+        own = os.pidfd_open(os.getpid())
+        try:
+            sc.setns(own, sc.CLONE_NEWPID)
+            sc.unshare(sc.CLONE_NEWPID)
+        finally:
+            os.close(own)
+
+    def _make_anchor(self, anchor_id: str) -> None:
+        """The first process of a pid namespace that outlives the template in it: no user code ever runs in it."""
+        exit_read, exit_write = os.pipe()
+        try:
+            self._unshare_pid_namespace()
+            pid = os.fork()
+        except OSError as exc:
+            os.close(exit_read)
+            os.close(exit_write)
+            _send(self._link, b"E", {"id": anchor_id, "reason": str(exc)})
+            return
+        if pid == 0:
+            _hold_pid_namespace()
+        os.close(exit_write)
+        self._children[pid] = Child(anchor_id, exit_read)
+        pidfd = os.pidfd_open(pid)
+        _send(self._link, b"P", {"id": anchor_id}, [pidfd])
+        os.close(pidfd)
+
+    def _make_slot(self, spec: EnvironmentSpec, network: str, names: List[str], fds: List[int]) -> None:
+        """Not waited for: the maker answers the node itself."""
+        given = dict(zip(names, fds))
+        cgroup_fds = tuple(fd for name, fd in zip(names, fds) if name == "cgroup")
+        exit_read, exit_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            sc.setns(given["anchor"], sc.CLONE_NEWPID)
+            pid = os.fork()
+            if pid == 0:
+                means = slot.SlotMeans(spec, network, cgroup_fds, given.get("scratch", -1), exit_write)
+                self._answer_slot(means)
+        except OSError as exc:
+            os.close(exit_read)
+            _send(self._link, b"E", {"id": spec.environment_id, "reason": str(exc)})
+        else:
+            self._slots[exit_read] = spec.environment_id
+            self._poll.register(exit_read, select.POLLIN)
+        finally:
+            os.close(exit_write)
+            for fd in fds:
+                os.close(fd)
+
+    def _answer_slot(self, means: slot.SlotMeans) -> NoReturn:
+        status = CONFINEMENT_FAILED
+        try:
+            signal.set_wakeup_fd(-1)
+            made = slot.make(means)
+            pidfd = os.pidfd_open(made.init_pid)
+            fds = [pidfd, *made.namespace_fds, made.joined_fd, *(item.fileno() for item in made.sockets)]
+            _send(self._link, b"P", {"id": means.spec.environment_id}, fds)
+            status = 0
+        except BaseException as exc:
+            reason = "{}: {}".format(type(exc).__name__, exc)
+            _send(self._link, b"E", {"id": means.spec.environment_id, "reason": reason})
+        finally:
+            os._exit(status)
+
+    def _report_slot(self, fd: int) -> None:
+        written = os.read(fd, _STATUS.size)
+        self._poll.unregister(fd)
+        os.close(fd)
+        environment_id = self._slots.pop(fd)
+        status = _STATUS.unpack(written)[0] if len(written) == _STATUS.size else None
+        _send(self._link, b"X", {"id": environment_id, "status": status})
 
     def _become_environment(
         self, spec: EnvironmentSpec, names: List[str], fds: List[int], exit_write: int, *, waits: bool
@@ -222,6 +307,11 @@ class Zygote:
             os.dup2(exit_write, EXIT_FD)
             os.dup2(given["log"], 1)
             os.dup2(given["log"], 2)
+            if spec.template:
+                _keep_commands(given["commands"])
+                template: Any = sys.modules["lambent.dataplane.runtime.template"]
+                template.Confinement.filter = self._filter
+                template.Confinement.landlock_abi = self._landlock_abi
             means = contain.Means(
                 spec,
                 tuple(fd for name, fd in zip(names, fds) if name == "cgroup"),
@@ -229,6 +319,7 @@ class Zygote:
                 given.get("scratch", -1),
                 self._filter,
                 self._landlock_abi,
+                self._template_filter,
             )
             if waits:
                 spec = shell.wait_and_contain(means, CONTROL_FD)
@@ -283,6 +374,25 @@ class Zygote:
         _send(self._link, b"X", {"id": child.environment_id, "status": status})
 
 
+def _keep_commands(fd: int) -> None:
+    if fd != COMMAND_FD:
+        os.dup2(fd, COMMAND_FD)
+
+
+def _hold_pid_namespace() -> NoReturn:
+    """Reap what ends in the namespace, until the node ends it."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        # Undumpable from its own choice: what lives in the namespace may have come to the same uid.
+        sc.prctl(sc.PR_SET_DUMPABLE, 0)
+        sc.close_from(0)
+        while True:
+            signal.pause()
+    finally:
+        os._exit(0)
+
+
 def _note_child(_signal: int, _frame: object) -> None:
     """The wake-up descriptor does the work; without a Python handler nothing would be written to it."""
 
@@ -302,16 +412,25 @@ def _split_from_init(spec: EnvironmentSpec) -> None:
     """
     if spec.confine == "process":
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+    if spec.template:
+        # Its environments' pids start at 1 in namespaces of their own; libraries know a fork by another pid.
+        for _ in range(_PIDS_APART):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            os.waitpid(pid, 0)
     pid = os.fork()
     if pid == 0:
         os.close(EXIT_FD)
         # Changing the uid made the process undumpable, which hides its own /proc/self from it.
         sc.prctl(sc.PR_SET_DUMPABLE, 1)
-        if spec.confine == "process":
+        if spec.confine == "process" or spec.template:
             sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
         return
     # Only the runtime may hold the channel and the log open: their end is the sign of its end.
     os.closerange(0, EXIT_FD)
+    if spec.template:
+        os.close(COMMAND_FD)
     while True:
         ended, status = os.wait()
         if ended == pid:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lambent.dataplane.sandbox import cgroup_files
 from lambent.dataplane.sandbox.cgroup_discovery import Finding, find_v1, find_v2
-from lambent.dataplane.sandbox.cgroup_files import Files, read_again
+from lambent.dataplane.sandbox.cgroup_files import Files, read_again, read_pids
 from lambent.dataplane.sandbox.cgroup_removal import Removal, kill_group, remove_now, remove_waiting
 from lambent.dataplane.sandbox.cgroup_versions import MEMORY_MB_OF_ONE_CPU, Flavour, cpu_shares
 from lambent.dataplane.sandbox.leases import LimitsLease
@@ -57,6 +57,10 @@ class Cgroup:
             self._oom_fd = self._open(self._flavour.oom_file)
         words = read_again(self._oom_fd).split()
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
+
+    def process_count(self) -> int:
+        """Processes in the group now."""
+        return len(read_pids(self._memory))
 
     def kill(self) -> None:
         """Send SIGKILL to every process in the group. Returns without waiting for their end."""

@@ -56,6 +56,10 @@ class Gauge:
     def oom_kills(self) -> int:
         return 0
 
+    def process_count(self) -> int | None:
+        """None where there is no cgroup to count them."""
+        return None
+
     def kill(self) -> None:
         """End every process that the init process cannot take with it; nothing where a pid namespace does."""
 
@@ -81,6 +85,8 @@ class Environment:
         self.trees = trees
         """Names of what is mounted from the code store."""
         self.init_ms: float | None = None
+        self.restored = False
+        """A fork of a SnapStart template; `init_ms` is then how long the restore took."""
         self.idle_since = 0.0
         """Monotonic seconds; meaningful while idle."""
         self.invocations = 0
@@ -178,6 +184,10 @@ class Environment:
 
     def peak_memory_mb(self) -> int:
         return self._gauge.peak_mb()
+
+    def process_count(self) -> int | None:
+        """Processes in its cgroup, its init among them."""
+        return self._gauge.process_count()
 
     def kill(self) -> None:
         """Send SIGKILL to everything in the environment; `stop` waits for the end."""

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lambent.dataplane.sandbox.channel import Channel, InitFailed, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
@@ -69,6 +70,9 @@ class _LimitsGauge(Gauge):
     def oom_kills(self) -> int:
         return self._limits.oom_kills()
 
+    def process_count(self) -> int | None:
+        return self._limits.process_count()
+
     def kill(self) -> None:
         self._limits.kill()
 
@@ -105,6 +109,24 @@ class _ProcessGauge(Gauge):
         return []
 
 
+class TemplateFrame(Protocol):
+    """What a SnapStart template shares with the environments that will be forked from it."""
+
+    uid: int
+
+    @property
+    def anchor_fd(self) -> int: ...
+
+    @property
+    def commands_fd(self) -> int: ...
+
+
+class Restorer(Protocol):
+    async def restore(self, target: Target) -> Environment | None:
+        """A fork of the version's template; None when it has none that can be used now."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """How environments are confined on this node."""
@@ -138,8 +160,8 @@ class Launcher:
     ) -> None:
         """`shells` None: every start forks and confines from the beginning."""
         self._placement = placement
-        self._zygotes = zygotes
-        self._networks = networks
+        self.zygotes = zygotes
+        self.networks = networks
         self._scratches = scratches
         self._limits = limits
         self._layer_tree = layer_tree
@@ -147,14 +169,28 @@ class Launcher:
         self._emit_log = emit_log
         self._shells = shells
         self._fail_step = fail_step
-        self._uids = uids or UserIds()
-        self._deadlines = Deadlines()
+        self.uids = uids or UserIds()
+        self.deadlines = Deadlines()
+        self.templates: Restorer | None = None
 
     async def start(self, target: Target) -> Environment:
-        """Raises CallerError for a runtime that is missing, PlatformError when it cannot be made."""
+        """From the version's SnapStart template where there is one, else cold.
+
+        Raises CallerError for a runtime that is missing, PlatformError when it cannot be made.
+        """
+        if self.templates is not None:
+            environment = await self.templates.restore(target)
+            if environment is not None:
+                return environment
+        return await self.start_cold(target)
+
+    async def start_cold(self, target: Target, *, frame: TemplateFrame | None = None) -> Environment:
+        """`frame`: as a SnapStart template, within it, which no shell can become."""
         version = target.version
-        zygote = await self._zygotes.get(version.runtime)
-        shell = self._shells.take(version.runtime, zygote, target.network) if self._shells is not None else None
+        zygote = await self.zygotes.get(version.runtime)
+        shell = None
+        if self._shells is not None and frame is None:
+            shell = self._shells.take(version.runtime, zygote, target.network)
         if shell is not None:
             try:
                 return await self._start_in(shell, target)
@@ -162,20 +198,24 @@ class Launcher:
                 log.warning("a shell was lost", extra={"action": "shell_lost", "reason": str(lost)})
         environment_id = uuid.uuid4().hex
         with contextlib.ExitStack() as owned:
-            uid = self._uids.take()
-            owned.callback(self._uids.give_back, uid)
+            if frame is None:
+                uid = self.uids.take()
+                owned.callback(self.uids.give_back, uid)
+            else:
+                uid = frame.uid
             network = await self._acquire_network(target, environment_id, zygote, owned)
-            scratch_fd = await self._acquire_scratch(version, owned)
-            gauge, cgroup_fds = self._acquire_limits(version, environment_id, owned)
+            scratch_fd = await self.acquire_scratch(version, owned)
+            gauge, cgroup_fds = self.acquire_limits(version, environment_id, owned)
             listener = self._open_listener(version, network)
-            stream = _name_stream(version, environment_id)
-            spec = self._specify(
+            stream = stream_name(version, environment_id)
+            spec = self.specify(
                 target,
                 environment_id=environment_id,
                 uid=uid,
                 stream=stream,
                 listener=listener,
                 has_cgroup=bool(cgroup_fds),
+                template=frame is not None,
             )
             ours, theirs = socket.socketpair()
             log_read, log_write = os.pipe()
@@ -184,6 +224,8 @@ class Launcher:
                 fds.append(("network", network.fd))
             if scratch_fd >= 0:
                 fds.append(("scratch", scratch_fd))
+            if frame is not None:
+                fds += [("anchor", frame.anchor_fd), ("commands", frame.commands_fd)]
             fds += [("cgroup", fd) for fd in cgroup_fds]
             try:
                 spawned = zygote.spawn(spec, fds)
@@ -205,26 +247,26 @@ class Launcher:
                 trees=frozenset((spec.code, spec.layers)),
                 spawned=spawned,
                 gauge=gauge,
-                deadlines=self._deadlines,
+                deadlines=self.deadlines,
                 release=owned.pop_all().close,
             )
         _watch(gauge, spawned)
-        return await self._attach(environment, ours, log_read, listener)
+        return await self.attach(environment, ours, log_read, listener)
 
     async def _start_in(self, shell: Shell, target: Target) -> Environment:
         """As `start`, in an environment that is confined already. Raises ShellLost too."""
         version = target.version
         owned = contextlib.ExitStack()
         try:
-            uid = self._uids.take()
-            owned.callback(self._uids.give_back, uid)
-            scratch_fd = await self._acquire_scratch(version, owned)
+            uid = self.uids.take()
+            owned.callback(self.uids.give_back, uid)
+            scratch_fd = await self.acquire_scratch(version, owned)
             gauge = self._limit(version, shell.limits)
-            stream = _name_stream(version, shell.id)
+            stream = stream_name(version, shell.id)
             listener = self._open_listener(version, shell.network)
             if listener is not None:
                 owned.callback(listener.close)
-            spec = self._specify(
+            spec = self.specify(
                 target,
                 environment_id=shell.id,
                 uid=uid,
@@ -245,15 +287,16 @@ class Launcher:
             trees=frozenset((spec.code, spec.layers)),
             spawned=shell.spawned,
             gauge=gauge,
-            deadlines=self._deadlines,
+            deadlines=self.deadlines,
             release=owned.close,
         )
         _watch(gauge, shell.spawned)
-        return await self._attach(environment, shell.control, shell.log_fd, listener)
+        return await self.attach(environment, shell.control, shell.log_fd, listener)
 
-    async def _attach(
-        self, environment: Environment, control: socket.socket, log_fd: int, listener: socket.socket | None
+    async def attach(
+        self, environment: Environment, control: socket.socket, log_fd: int, listener: socket.socket | None = None
     ) -> Environment:
+        """Tie the node's ends of control socket and log pipe to the environment; they become its own."""
         pipe = LogPipe(log_fd, lambda lines: self._emit_log(environment, lines))
         channel = await self._open_channel(control, listener)
         environment.attach(channel, pipe)
@@ -264,33 +307,34 @@ class Launcher:
         if self._limits is None or lease is None:
             return _ProcessGauge()
         self._limits.limit(lease, memory_mb=version.memory_mb)
-        return _LimitsGauge(lease, self._zygotes.shared_mb(version.runtime))
+        return _LimitsGauge(lease, self.zygotes.shared_mb(version.runtime))
 
     async def _acquire_network(
         self, target: Target, environment_id: str, zygote: ZygoteLink, owned: contextlib.ExitStack
     ) -> NetworkLease | None:
-        if self._networks is None:
+        if self.networks is None:
             return None
         source = zygote if self._placement.confine == "user" else None
-        network = await self._networks.acquire(target.network, environment_id=environment_id, source=source)
+        network = await self.networks.acquire(target.network, environment_id=environment_id, source=source)
         owned.callback(network.release)
         return network
 
-    async def _acquire_scratch(self, version: Version, owned: contextlib.ExitStack) -> int:
+    async def acquire_scratch(self, version: Version, owned: contextlib.ExitStack) -> int:
         if self._scratches is None:
             return -1
         scratch = await self._scratches.acquire(version.ephemeral_mb)
         owned.callback(scratch.release)
         return scratch.fd
 
-    def _acquire_limits(
-        self, version: Version, environment_id: str, owned: contextlib.ExitStack
+    def acquire_limits(
+        self, version: Version, environment_id: str, owned: contextlib.ExitStack, *, shared_mb: int | None = None
     ) -> tuple[Gauge, Sequence[int]]:
         if self._limits is None:
             return _ProcessGauge(), ()
         limits = self._limits.create(environment_id, memory_mb=version.memory_mb)
         owned.callback(limits.release)
-        return _LimitsGauge(limits, self._zygotes.shared_mb(version.runtime)), limits.procs_fds()
+        shared_mb = self.zygotes.shared_mb(version.runtime) if shared_mb is None else shared_mb
+        return _LimitsGauge(limits, shared_mb), limits.procs_fds()
 
     def _open_listener(self, version: Version, network: NetworkLease | None) -> socket.socket | None:
         """Becomes the channel's."""
@@ -306,7 +350,7 @@ class Launcher:
             return frames
         return LaunchedChannel(frames, self._open_runtime_api(listener))
 
-    def _specify(
+    def specify(
         self,
         target: Target,
         *,
@@ -315,6 +359,7 @@ class Launcher:
         stream: str,
         listener: socket.socket | None,
         has_cgroup: bool,
+        template: bool = False,
     ) -> EnvironmentSpec:
         version = target.version
         process_tier = self._placement.confine == "process"
@@ -325,14 +370,15 @@ class Launcher:
         if listener is not None:
             host, port = listener.getsockname()[:2]
             api = f"127.0.0.1:{port}" if host == "0.0.0.0" else f"{host}:{port}"  # noqa: S104 - compared, not bound
-        network = "host" if self._networks is None else "pooled"
+        network = "host" if self.networks is None else "pooled"
         return EnvironmentSpec(
             environment_id=environment_id,
             runtime=version.runtime,
             handler=version.handler,
             code=version.digest,
             layers=layers,
-            environment=_variables(version, self._placement.region, stream, task_root, api),
+            environment=_variables(version, self._placement.region, stream, task_root, api)
+            | ({"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"} if template else {}),
             memory_mb=version.memory_mb,
             ephemeral_mb=version.ephemeral_mb,
             uid=uid,
@@ -346,7 +392,8 @@ class Launcher:
             task_root=task_root,
             landlock=self._placement.landlock,
             fail_step=self._fail_step,
-            argv=self._zygotes.argv(version.runtime, task_root, self._placement.trees / version.digest),
+            template=template,
+            argv=self.zygotes.argv(version.runtime, task_root, self._placement.trees / version.digest),
         )
 
 
@@ -355,7 +402,7 @@ def _watch(gauge: Gauge, spawned: Spawned) -> None:
         spawned.pidfd.add_done_callback(lambda _: setattr(gauge, "pid", spawned.pid))
 
 
-def _name_stream(version: Version, environment_id: str) -> str:
+def stream_name(version: Version, environment_id: str) -> str:
     return time.strftime(f"%Y/%m/%d/[{version.version}]{environment_id}", time.gmtime())
 
 

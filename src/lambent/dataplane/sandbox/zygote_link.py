@@ -56,11 +56,13 @@ class ZygotePlan:
 class Spawned:
     """One forked environment as its zygote reports it."""
 
-    __slots__ = ("exited", "pid", "pidfd")
+    __slots__ = ("exited", "pid", "pidfd", "slot_fds")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.pid = 0
         """As this process sees it; 0 when it was gone before it could be looked up."""
+        self.slot_fds: list[int] = []
+        """Of a slot, once `pidfd` is there: its namespaces, the descriptor to tell that it is joined, its sockets."""
         self.pidfd: asyncio.Future[int] = loop.create_future()
         """Becomes ours to close. Raises ZygoteFailed."""
         self.exited: asyncio.Future[int | None] = loop.create_future()
@@ -117,6 +119,23 @@ class ZygoteLink:
         spawned = self._spawned[spec.environment_id] = Spawned(self._loop)
         body = {"spec": spec._asdict(), "fds": [name for name, _ in fds]}
         self._send(b"W" if waits else b"S", body, [fd for _, fd in fds])
+        return spawned
+
+    def make_anchor(self, anchor_id: str) -> Spawned:
+        """The first process of a pid namespace for a SnapStart template and its environments."""
+        if not self.alive:
+            raise ZygoteFailed("the zygote has ended")
+        spawned = self._spawned[anchor_id] = Spawned(self._loop)
+        self._send(b"A", {"id": anchor_id})
+        return spawned
+
+    def make_slot(self, spec: EnvironmentSpec, network: str, fds: Sequence[tuple[str, int]]) -> Spawned:
+        """A place for an environment of a template; what is spawned is its init. Descriptors as with `spawn`."""
+        if not self.alive:
+            raise ZygoteFailed("the zygote has ended")
+        spawned = self._spawned[spec.environment_id] = Spawned(self._loop)
+        body = {"spec": spec._asdict(), "network": network, "fds": [name for name, _ in fds]}
+        self._send(b"L", body, [fd for _, fd in fds])
         return spawned
 
     async def make_namespace(self, kind: str) -> list[int]:
@@ -192,10 +211,14 @@ class ZygoteLink:
         if kind == b"P":
             spawned = self._spawned[body["id"]]
             spawned.pid = _pid_of(fds[0])
+            spawned.slot_fds = fds[1:]
             spawned.pidfd.set_result(fds[0])
         elif kind == b"X":
-            spawned = self._spawned.pop(body["id"])
-            spawned.exited.set_result(body["status"])
+            ended = self._spawned.pop(body["id"], None)
+            # The maker of a slot that failed has said so already; one that died has not.
+            if ended is not None:
+                _set_exception(ended.pidfd, ZygoteFailed("it ended before it was made"))
+                ended.exited.set_result(body["status"])
         elif kind == b"E":
             spawned = self._spawned.pop(body["id"])
             _set_exception(spawned.pidfd, ZygoteFailed("fork failed: " + body["reason"]))

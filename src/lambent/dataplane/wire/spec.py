@@ -40,6 +40,8 @@ class EnvironmentSpec(NamedTuple):
     landlock: bool
     fail_step: str = ""
     """Name of a confinement step that is made to fail; used by tests of the node alone."""
+    template: bool = False
+    """Initialise, then pause as the process that SnapStart environments are forks of (`runtime/template.py`)."""
     argv: Optional[List[str]] = None
     """Program to execute after confinement (Node, bootstrap); None runs the Python handler here."""
 

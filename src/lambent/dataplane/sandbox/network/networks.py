@@ -73,6 +73,13 @@ class EnvironmentNetworks:
             self._egress.add(environment_id, namespace.outgoing, self._policy)
         return NetworkLease(namespace, self._egress, environment_id)
 
+    def adopt(self, kind: str, fds: list[int], *, environment_id: str) -> NetworkLease:
+        """A namespace that was made elsewhere, for this environment alone; the descriptors become ours."""
+        namespace = Namespace(kind, fds)
+        if namespace.outgoing:
+            self._egress.add(environment_id, namespace.outgoing, self._policy)
+        return NetworkLease(namespace, self._egress, environment_id)
+
     def statistics(self) -> list[Mapping[str, PoolStatistics]]:
         """One entry for each source."""
         return [pool.statistics() for pool in self._pools.values()]
