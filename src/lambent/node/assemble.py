@@ -27,6 +27,7 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.dispatch.keepalive.adaptive import AdaptiveKeepAlive
 from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive
+from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.dispatch.templates import Templates
 from lambent.dataplane.gateway.app import Authenticator, Gateway
 from lambent.dataplane.gateway.invoke import InvokeEdge
@@ -277,7 +278,12 @@ async def build(
         recorder=recorder,
         admission_of=directory.admission,
         keep_alive=KEEP_ALIVES[settings.keep_alive](settings.keep_alive_seconds),
-        max_environments=place.max_environments(settings.max_environments),
+        starts=Starts(
+            max_environments=place.share(settings.max_environments),
+            memory_budget_mb=place.share(settings.memory_budget_mb or _machine_memory_mb() * 4 // 5),
+            max_parallel=settings.max_parallel_starts or 8 * (os.cpu_count() or 1),
+        ),
+        queue_s=settings.queue_seconds,
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
@@ -329,6 +335,10 @@ async def build(
         write_error=service.write_error,
     )
     return node
+
+
+def _machine_memory_mb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_048_576
 
 
 FollowVersion = Callable[[str, str | None], None]

@@ -111,6 +111,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     init_timeout_seconds: _InitSeconds = limits.INIT_TIMEOUT_MS // 1000
     drain_timeout_seconds: _Seconds = 30
     max_environments: _Positive = 1_000
+    memory_budget_mb: _Megabytes = 0
+    """For all environments together; 0: four fifths of the machine's memory."""
+    max_parallel_starts: _Count = 0
+    """0: eight for each processor."""
+    queue_seconds: _Seconds = 10
+    """How long an invocation waits for room on a full node."""
     isolation: _Isolation = "auto"
     cpu_quota: _Flag = False
     scratch_disks: _Scratch = "auto"

@@ -48,7 +48,7 @@ class Place(Protocol):
 
     def uids(self) -> UserIds: ...
 
-    def max_environments(self, of_all: int) -> int: ...
+    def share(self, of_all: int) -> int: ...
 
     def new_admission(self, limit: int, account: str) -> AccountAdmission: ...
 
@@ -99,7 +99,7 @@ class OnlyProcess:
     def uids(self) -> UserIds:
         return UserIds()
 
-    def max_environments(self, of_all: int) -> int:
+    def share(self, of_all: int) -> int:
         return of_all
 
     def new_admission(self, limit: int, account: str) -> AccountAdmission:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import collections
+import enum
 from typing import Protocol
 
 import msgspec
 
 _TIMED_OUT = "Sandbox.Timedout"
 _ALWAYS_SHOWN = ("invocations", "errors", "timeouts", "cold_starts", "billed_ms")
+
+
+class ColdReason(enum.StrEnum):
+    """Why an invocation found no environment that was ready for it."""
+
+    FIRST = "first"
+    """None that is remembered was there before."""
+    SCALED_OUT = "scaled_out"
+    """All there were had something to do."""
+    EXPIRED = "expired"
+    EVICTED = "evicted"
+    NEW_CODE = "new_code"
+    DIED = "died"
+    TEMPLATE_NOT_READY = "template_not_ready"
 
 
 class InvocationRecord(msgspec.Struct, kw_only=True, gc=False):
@@ -28,6 +43,8 @@ class InvocationRecord(msgspec.Struct, kw_only=True, gc=False):
     max_memory_mb: int
     error_type: str
     """Empty when the function succeeded."""
+    cold_reason: ColdReason | None = None
+    """None unless it waited for an environment to start."""
 
     restore_ms: float | None = None
     """Of a start from a SnapStart template."""
@@ -58,6 +75,8 @@ class CountingRecorder:
         counts["billed_ms"] += record.billed_ms
         if record.cold:
             counts["cold_starts"] += 1
+            if record.cold_reason is not None:
+                counts[f"cold_{record.cold_reason}"] += 1
         if record.error_type:
             counts["errors"] += 1
             if record.outcome == "timeout":

@@ -12,6 +12,7 @@ from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.dispatch.keepalive.histogram import IdleTimes
 from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive, Plan
+from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.environment import Environment, Gauge
@@ -121,7 +122,8 @@ class World:
             recorder=CountingRecorder(),
             admission_of=lambda _account: self.admission,
             keep_alive=keep_alive or Predicting(),
-            max_environments=max_environments,
+            starts=Starts(max_environments=max_environments, memory_budget_mb=10_000, max_parallel=10),
+            queue_s=60,
             init_limit_ms=10_000,
         )
         self.dispatcher.follow_version(VERSION.version_arn, "r1")
@@ -206,8 +208,9 @@ async def test_stopping_the_node_ends_what_is_being_made(world: World) -> None:
 
 
 async def test_a_guess_evicts_nothing() -> None:
-    world = World(max_environments=0)
+    world = World(max_environments=1)
     await world.invoke_cold()
+    world.dispatcher._starts.reserve()
     await world.settle()
     assert len(world.launcher.made) == 1
     await world.dispatcher.stop()

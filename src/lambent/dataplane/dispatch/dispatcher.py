@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from lambent.dataplane.dispatch.admission import AccountAdmission
+from lambent.dataplane.dispatch.admission import AccountAdmission, Throttled
 from lambent.dataplane.dispatch.journal import Journal
 from lambent.dataplane.dispatch.keepalive.idle_pool import IdlePool
 from lambent.dataplane.dispatch.keepalive.policy import KeepAlive
 from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, Price
+from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.sandbox import failures
 from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
@@ -28,7 +29,7 @@ from lambent.dataplane.wire.frames import Call
 from lambent.model.errors import PlatformError
 from lambent.model.invocation import Invocation, Outcome, PoolKey, Target
 from lambent.telemetry.function_logs import LogSink
-from lambent.telemetry.records import InvocationRecord, Recorder
+from lambent.telemetry.records import ColdReason, InvocationRecord, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,16 @@ START_HELD_S = 0.1
 
 SANDBOX_MS = 10.0
 """What a cold start costs beside the init of the function."""
+
+LONG_START_S = 0.5
+"""A start that takes longer is busy with an init that waits for something."""
+
+MAX_QUEUED = 1_000
+"""Invocations that may wait until a start for them can begin; the next is throttled at once."""
+
+_USED = (State.STARTING, State.BUSY)
+_FULL_REASON = "ConcurrentInvocationLimitExceeded"
+_MAX_REMEMBERED = 4_096
 
 
 class Stopping(PlatformError):
@@ -52,7 +63,7 @@ Done = Callable[[Outcome | Exception], None]
 class _Run:
     """One invocation between admission and its end."""
 
-    __slots__ = ("admission", "began", "cold", "done", "environment", "invocation", "target")
+    __slots__ = ("admission", "began", "cold", "done", "environment", "invocation", "patience", "target")
 
     def __init__(self, target: Target, invocation: Invocation, admission: AccountAdmission, done: Done) -> None:
         self.target = target
@@ -60,7 +71,10 @@ class _Run:
         self.admission = admission
         self.done = done
         self.environment: Environment | None = None
-        self.cold = False
+        self.cold: ColdReason | None = None
+        """Why no environment was there; None once it was given one that was."""
+        self.patience: asyncio.TimerHandle | None = None
+        """Until when it waits for room."""
         self.began = 0.0
         """`time.perf_counter` when it was delivered."""
 
@@ -76,17 +90,20 @@ class Dispatcher:
         recorder: Recorder,
         admission_of: Callable[[str], AccountAdmission],
         keep_alive: KeepAlive,
-        max_environments: int,
+        starts: Starts[_Run, Environment],
+        queue_s: float,
         init_limit_ms: float,
     ) -> None:
         self._launcher = launcher
         self._sink = sink
         self._recorder = recorder
         self._admission_of = admission_of
-        self._max_environments = max_environments
+        self._starts = starts
+        self._queue_s = queue_s
         self._init_limit_ms = init_limit_ms
         self._idle: IdlePool[Environment, Target] = IdlePool(keep_alive, GreedyDual())
-        self._living: dict[str, Environment] = {}
+        self._left: dict[str, ColdReason] = {}
+        """Why the last environment of a version went."""
         self._journals: dict[str, Journal] = {}
         self._revisions: dict[str, str] = {}
         # Journals whose START is still held back.
@@ -134,22 +151,23 @@ class Dispatcher:
         else:
             self._revisions[version_arn] = revision_id
         for environment in self._idle.keep_revision(version_arn, revision_id):
+            self._note_left(version_arn, ColdReason.NEW_CODE)
             self._stop_soon(environment)
 
     def environments(self) -> list[Environment]:
-        return list(self._living.values())
+        return list(self._starts)
 
     def has_room(self) -> bool:
         """Whether another environment may live without an idle one ending for it."""
-        return not self._stopping and len(self._living) < self._max_environments
+        return not self._stopping and not self._starts.queued and self._starts.has_room()
 
     def uses_tree(self, name: str) -> bool:
         """Whether a living environment has this tree of the code store mounted."""
-        return any(name in environment.trees for environment in self._living.values())
+        return any(name in environment.trees for environment in self._starts)
 
     def used_trees(self) -> list[str]:
         """The trees that `uses_tree` is true for."""
-        return [name for environment in self._living.values() for name in environment.trees]
+        return [name for environment in self._starts for name in environment.trees]
 
     async def drain(self) -> None:
         """Take no new work and wait until what runs has ended."""
@@ -163,7 +181,9 @@ class Dispatcher:
         if self._due is not None:
             self._due.cancel()
         self._idle.clear()
-        for environment in list(self._living.values()):
+        for run in self._starts.take_queued():
+            self._refuse(run, Stopping())
+        for environment in self._starts:
             self._stop_soon(environment)
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -173,28 +193,112 @@ class Dispatcher:
         self._running += 1
         environment = self._take_idle(run.target.pool_key)
         if environment is None:
-            self._carry_out(self._start_cold(run), f"start environment for {run.target.version.name}")
-            return
+            self._want(run)
+        else:
+            self._hand_over(run, environment)
+
+    def _hand_over(self, run: _Run, environment: Environment) -> None:
         try:
             self._deliver(run, environment)
         except Exception as exc:
             self._carry_out(self._stop_and_finish(run, environment, exc), f"stop environment {environment.id}")
 
-    async def _start_cold(self, run: _Run) -> None:
+    def _want(self, run: _Run) -> None:
+        key = run.target.pool_key
+        run.cold = self._why_cold(key)
+        self._starts.want(key, run)
+        self._start_next()
+        if not self._starts.is_queued(run):
+            return
+        if self._starts.queued > MAX_QUEUED:
+            self._refuse(run, Throttled(_FULL_REASON))
+        else:
+            loop = asyncio.get_running_loop()
+            run.patience = loop.call_later(self._queue_s, self._refuse, run, Throttled(_FULL_REASON))
+
+    def _refuse(self, run: _Run, error: Exception) -> None:
+        """Whoever waits for room gets none."""
+        if self._leave(run):
+            self._idle.end(run.target.pool_key, time.monotonic())
+            self._finish(run, error)
+
+    def _leave(self, run: _Run) -> bool:
+        """It waits no more. False if it did not."""
+        if run.patience is not None:
+            run.patience.cancel()
+            run.patience = None
+        return self._starts.leave(run.target.pool_key, run)
+
+    def _start_next(self) -> None:
+        """Begin the starts that there is room for."""
+        while not self._stopped and (begun := self._starts.next(self._evict)) is not None:
+            run, victim = begun
+            if run.patience is not None:
+                run.patience.cancel()
+            self._carry_out(self._start_cold(run, victim), f"start environment for {run.target.version.name}")
+
+    def _evict(self) -> Environment | None:
+        evicted = self._idle.evict()
+        if evicted is not None:
+            self._note_left(evicted.version.version_arn, ColdReason.EVICTED)
+        return evicted
+
+    def _rest(self, run: _Run) -> None:
+        self._starts.rest(run)
+        self._start_next()
+
+    def _serve_waiting(self, environment: Environment, key: PoolKey) -> bool:
+        """Give a free environment to whoever has waited longest for one of its kind."""
+        run = self._starts.first(key)
+        if run is None:
+            return False
+        self._leave(run)
+        run.cold = None
+        self._hand_over(run, environment)
+        return True
+
+    async def _start_cold(self, run: _Run, victim: Environment | None) -> None:
+        """Start an environment for the run; it may be served by another meanwhile."""
         environment = None
-        run.cold = True
+        long = asyncio.get_running_loop().call_later(LONG_START_S, self._rest, run)
+        result: Outcome | Exception | None = None
         try:
-            environment = await self._launch(run.target)
+            environment = await self._launch(run.target, victim)
+            if run.target.version.optimization == "On" and not environment.restored and run.cold is not None:
+                run.cold = ColdReason.TEMPLATE_NOT_READY
             # A fork of a template has been initialised long ago.
-            outcome = None if environment.restored else await self._initialise(environment, run.target, run.invocation)
+            outcome = None if environment.restored else await self._initialise(environment, run)
             if isinstance(outcome, Environment):
                 environment = outcome
-            elif outcome is not None:
-                await self._stop_and_finish(run, environment, outcome)
-                return
-            self._deliver(run, environment)
+            else:
+                result = outcome
         except Exception as exc:
-            await self._stop_and_finish(run, environment, exc)
+            result = exc
+        finally:
+            long.cancel()
+            self._rest(run)
+        waits = self._leave(run)
+        if result is not None or environment is None:
+            assert result is not None
+            if waits:
+                await self._stop_and_finish(run, environment, result)
+            elif environment is not None:
+                await self._stop(environment)
+        elif waits:
+            self._hand_over(run, environment)
+        else:
+            self._keep_spare(environment, run.target)
+
+    def _keep_spare(self, environment: Environment, target: Target) -> None:
+        """It became ready after the one it was started for had been served."""
+        key = target.pool_key
+        if self._stopping or self._revisions.get(key[0]) != key[1] or environment.state is not State.BUSY:
+            self._stop_soon(environment)
+        elif not self._serve_waiting(environment, key):
+            environment.take(Event.FINISHED)
+            price = _price(environment, environment.peak_memory_mb())
+            self._idle.add(environment, key, target, environment.idle_since, price)
+            self._plan_due()
 
     async def _stop_and_finish(self, run: _Run, environment: Environment | None, result: Outcome | Exception) -> None:
         """Awaits the end of the environment: the slot is free only when it is gone."""
@@ -222,18 +326,28 @@ class Dispatcher:
         if self._stopping or self._revisions.get(key[0]) != key[1]:
             self._stop_soon(environment)
             return
+        environment.size_mb = size_mb
+        if self._starts.queued_or_wanted and self._serve_waiting(environment, key):
+            return
         environment.take(Event.FINISHED)
         self._idle.add(environment, key, target, environment.idle_since, _price(environment, size_mb))
         self._plan_due()
+        if self._starts.queued:
+            self._start_next()
 
-    async def _launch(self, target: Target) -> Environment:
-        if len(self._living) >= self._max_environments and (evicted := self._idle.evict()) is not None:
-            await self._stop(evicted)
-        environment = await self._launcher.start(target)
-        if self._stopped:
-            await environment.stop()
-            raise Stopping
-        self._living[environment.id] = environment
+    async def _launch(self, target: Target, victim: Environment | None = None) -> Environment:
+        """A place must have been reserved. `victim`: whose place it is, and who ends for it."""
+        try:
+            if victim is not None:
+                await self._stop(victim)
+            environment = await self._launcher.start(target)
+            if self._stopped:
+                await environment.stop()
+                raise Stopping
+        except BaseException:
+            self._starts.give_up()
+            raise
+        self._starts.add(environment)
         environment.on_exit = self._forget
         if environment.state is State.DEAD:
             # Ended before we could hear of it; what waits for it is told by its channel.
@@ -242,10 +356,12 @@ class Dispatcher:
             self.journal_of(environment).note_init_start()
         return environment
 
-    async def _initialise(
-        self, environment: Environment, target: Target, invocation: Invocation
-    ) -> Outcome | Environment | None:
-        """None when init went well, an Outcome when it did not, another Environment when init had to start over."""
+    async def _initialise(self, environment: Environment, run: _Run) -> Outcome | Exception | Environment | None:
+        """None when init went well, an Outcome when it did not, another Environment when init had to start over.
+
+        An exception is what comes of an init that failed when nobody waited for it any more.
+        """
+        target, invocation = run.target, run.invocation
         began = time.perf_counter()
         journal = self.journal_of(environment)
         try:
@@ -255,6 +371,8 @@ class Dispatcher:
             environment.drain_log()
             elapsed_ms = (time.perf_counter() - began) * 1000
             journal.note_init_report(elapsed_ms, status="error", error_type=failed.error_type)
+            if run.environment is not None:
+                return failed
             reply = Reply(failed.payload, failed.error_type)
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
             return self._conclude(environment, target, invocation, reply, elapsed_ms, status="error")
@@ -264,22 +382,27 @@ class Dispatcher:
                 raise PlatformError(f"The environment could not be made: {ended.detail}", retry_safe=True) from ended
             if ended.cause is Cause.TIMEOUT:
                 journal.note_init_report(elapsed_ms, status="timeout")
-                await environment.stop()
-                return await self._initialise_again(target, invocation)
+                return await self._initialise_again(environment, run)
             error_type, payload = failures.describe(
                 ended, request_id=invocation.request_id, timeout_s=target.version.timeout_s
             )
             report_type = failures.report_type(ended, error_type)
             journal.note_init_report(elapsed_ms, status="error", error_type=report_type)
+            if run.environment is not None:
+                return ended
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
             reply = Reply(payload, error_type)
             return self._conclude(
                 environment, target, invocation, reply, elapsed_ms, status="error", report_type=report_type
             )
 
-    async def _initialise_again(self, target: Target, invocation: Invocation) -> Outcome | Environment:
+    async def _initialise_again(self, first: Environment, run: _Run) -> Outcome | Exception | Environment:
         """An init beyond its limit runs once more within the invocation, under the function's own timeout."""
-        environment = await self._launch(target)
+        target, invocation = run.target, run.invocation
+        if run.environment is not None:
+            return TimeoutError("init took too long")
+        self._starts.reserve(first)
+        environment = await self._launch(target, first)
         began = time.perf_counter()
         limit_ms = target.version.timeout_s * 1000
         clean = False
@@ -289,6 +412,8 @@ class Dispatcher:
             return environment
         except (InitFailed, Ended) as failed:
             elapsed_ms = (time.perf_counter() - began) * 1000
+            if run.environment is not None:
+                return failed
             journal = self.journal_of(environment)
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
             return self._conclude_failed(environment, target, invocation, failed, elapsed_ms)
@@ -330,8 +455,11 @@ class Dispatcher:
         clean = False
         try:
             environment.drain_log()
-            init_ms = environment.init_ms if run.cold else None
-            result = self._conclude(environment, run.target, run.invocation, reply, elapsed_ms, init_ms=init_ms)
+            cold = run.cold
+            init_ms = environment.init_ms if cold is not None else None
+            result = self._conclude(
+                environment, run.target, run.invocation, reply, elapsed_ms, init_ms=init_ms, cold=cold
+            )
             clean = environment.state is State.BUSY
         except Exception as exc:
             result = exc
@@ -342,6 +470,7 @@ class Dispatcher:
             self._carry_out(self._stop_and_finish(run, environment, result), f"stop environment {environment.id}")
 
     async def _end_failed(self, run: _Run, environment: Environment, closed: ChannelClosed) -> None:
+        self._note_left(run.target.version.version_arn, ColdReason.DIED)
         result: Outcome | Exception
         try:
             ended = await environment.how_it_ended(closed)
@@ -390,6 +519,7 @@ class Dispatcher:
         elapsed_ms: float,
         *,
         init_ms: float | None = None,
+        cold: ColdReason | None = None,
         status: str = "",
         report_type: str = "",
     ) -> Outcome:
@@ -410,6 +540,7 @@ class Dispatcher:
             version=version.version,
             environment_id=environment.id,
             cold=init_ms is not None or restore_ms is not None,
+            cold_reason=cold,
             init_ms=init_ms,
             restore_ms=restore_ms,
             duration_ms=elapsed_ms,
@@ -451,9 +582,26 @@ class Dispatcher:
 
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""
-        self._living.pop(environment.id, None)
+        self._starts.remove(environment)
         if self._idle.remove(environment):
+            self._note_left(environment.version.version_arn, ColdReason.DIED)
             self._stop_soon(environment)
+        self._start_next()
+
+    def _note_left(self, version_arn: str, reason: ColdReason) -> None:
+        self._left.pop(version_arn, None)
+        self._left[version_arn] = reason
+        if len(self._left) > _MAX_REMEMBERED:
+            del self._left[next(iter(self._left))]
+
+    def _why_cold(self, key: PoolKey) -> ColdReason:
+        for environment in self._starts:
+            version = environment.version
+            if environment.state in _USED and (version.version_arn, version.revision_id) == key[:2]:
+                return ColdReason.SCALED_OUT
+        if self._starts.first(key) is not None:
+            return ColdReason.SCALED_OUT
+        return self._left.get(key[0], ColdReason.FIRST)
 
     def _plan_due(self) -> None:
         """One timer for all that the pool will ask for."""
@@ -471,6 +619,7 @@ class Dispatcher:
         self._due = None
         due = self._idle.take_due(time.monotonic())
         for environment in due.expired:
+            self._note_left(environment.version.version_arn, ColdReason.EXPIRED)
             self._stop_soon(environment)
         for target in due.ahead:
             self._carry_out(self._warm_ahead(target), f"warm {target.version.name} ahead")
@@ -479,11 +628,12 @@ class Dispatcher:
     async def _warm_ahead(self, target: Target) -> None:
         """An environment for an invocation soon to come. It is a guess: it evicts nothing and fails quietly."""
         version, key = target.version, target.pool_key
-        if self._stopping or len(self._living) >= self._max_environments or self._revisions.get(key[0]) != key[1]:
+        if not self.has_room() or self._revisions.get(key[0]) != key[1]:
             return
         if self._admission_of(version.account).is_closed(version.name):
             return
         environment = None
+        self._starts.reserve()
         try:
             environment = await self._launch(target)
             await environment.wait_ready(self._init_limit_ms)

@@ -28,6 +28,10 @@ EXIT_GRACE_S = 0.05
 """How long after the exit of the process its last bytes are still read."""
 
 
+UNMEASURED_MB = 32
+"""What an environment counts as until its first invocation has been measured."""
+
+
 class Cause(enum.Enum):
     """Why an environment ended without an answer."""
 
@@ -89,6 +93,8 @@ class Environment:
         """A fork of a SnapStart template; `init_ms` is then how long the restore took."""
         self.idle_since = 0.0
         """Monotonic seconds; meaningful while idle."""
+        self.size_mb = UNMEASURED_MB
+        """Memory it took in its last invocation."""
         self.invocations = 0
         self.retire = False
         """Set when its version is gone or changed: it is stopped instead of becoming idle."""

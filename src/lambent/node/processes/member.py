@@ -102,7 +102,7 @@ class OneOfSeveral:
         first = FIRST_UID + self._boot.index * share
         return UserIds(first, first + share - 1)
 
-    def max_environments(self, of_all: int) -> int:
+    def share(self, of_all: int) -> int:
         return max(1, of_all // self._boot.count)
 
     def new_admission(self, limit: int, account: str) -> AccountAdmission:
