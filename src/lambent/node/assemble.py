@@ -23,6 +23,7 @@ from lambent.awsapi.sigv4 import presign
 from lambent.controlplane.operations import operations
 from lambent.controlplane.packages import merged_name
 from lambent.controlplane.plane import ControlPlane, open_plane
+from lambent.dataplane.dispatch.books import Books
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.dispatch.keepalive.adaptive import AdaptiveKeepAlive
@@ -272,10 +273,10 @@ async def build(
     directory = Directory(
         documents, account_concurrency=settings.account_concurrency, new_admission=place.new_admission
     )
+    books = Books(logs, recorder)
     dispatcher = Dispatcher(
         launcher=launcher,
-        sink=logs,
-        recorder=recorder,
+        books=books,
         admission_of=directory.admission,
         keep_alive=KEEP_ALIVES[settings.keep_alive](settings.keep_alive_seconds),
         starts=Starts(
@@ -287,7 +288,7 @@ async def build(
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
-    templates = _open_templates(settings, confine, launcher, dispatcher)
+    templates = _open_templates(settings, confine, launcher, books)
     uses_tree = place.uses_tree(
         lambda name: dispatcher.uses_tree(name) or templates.uses_tree(name), dispatcher.used_trees
     )
@@ -352,13 +353,13 @@ def _both(first: FollowVersion, second: FollowVersion) -> FollowVersion:
     return follow
 
 
-def _open_templates(settings: Settings, confine: str, launcher: Launcher, dispatcher: Dispatcher) -> Templates:
+def _open_templates(settings: Settings, confine: str, launcher: Launcher, books: Books) -> Templates:
     templates = Templates(
         launcher,
         unavailable=_why_no_templates(settings, confine),
         memory_mb=settings.snapstart_memory_mb,
-        journal_of=dispatcher.journal_of,
-        forget=dispatcher.forget_journal,
+        journal_of=books.journal_of,
+        forget=books.close,
     )
     launcher.templates = templates
     return templates

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lambent.dataplane.dispatch.admission import AccountAdmission
+from lambent.dataplane.dispatch.books import Books
 from lambent.dataplane.dispatch.dispatcher import Dispatcher
 from lambent.dataplane.dispatch.keepalive.histogram import IdleTimes
 from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive, Plan
@@ -118,8 +119,7 @@ class World:
         self.admission = AccountAdmission()
         self.dispatcher = Dispatcher(
             launcher=self.launcher,
-            sink=Sink(),
-            recorder=CountingRecorder(),
+            books=Books(Sink(), CountingRecorder()),
             admission_of=lambda _account: self.admission,
             keep_alive=keep_alive or Predicting(),
             starts=Starts(max_environments=max_environments, memory_budget_mb=10_000, max_parallel=10),
@@ -221,7 +221,7 @@ async def test_an_environment_that_failed_leaves_nothing_behind(world: World) ->
     (await world.launcher.inits.get()).set_exception(InitFailed("Boom", b"{}"))
     await task
     assert world.dispatcher.environments() == []
-    assert world.dispatcher._journals == {}
+    assert world.dispatcher._books._journals == {}
 
 
 async def test_an_environment_whose_function_was_deleted_meanwhile_does_not_become_idle() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from lambent.dataplane.dispatch.admission import AccountAdmission, Throttled
-from lambent.dataplane.dispatch.journal import Journal
+from lambent.dataplane.dispatch.books import Books
 from lambent.dataplane.dispatch.keepalive.idle_pool import IdlePool
 from lambent.dataplane.dispatch.keepalive.policy import KeepAlive
 from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, Price
@@ -28,13 +28,9 @@ from lambent.dataplane.sandbox.states import Event, State
 from lambent.dataplane.wire.frames import Call
 from lambent.model.errors import PlatformError
 from lambent.model.invocation import Invocation, Outcome, PoolKey, Target
-from lambent.telemetry.function_logs import LogSink
-from lambent.telemetry.records import ColdReason, InvocationRecord, Recorder
+from lambent.telemetry.records import ColdReason
 
 log = logging.getLogger(__name__)
-
-START_HELD_S = 0.1
-"""How long the START line of an invocation may wait for company."""
 
 SANDBOX_MS = 10.0
 """What a cold start costs beside the init of the function."""
@@ -86,8 +82,7 @@ class Dispatcher:
         self,
         *,
         launcher: Launcher,
-        sink: LogSink,
-        recorder: Recorder,
+        books: Books,
         admission_of: Callable[[str], AccountAdmission],
         keep_alive: KeepAlive,
         starts: Starts[_Run, Environment],
@@ -95,8 +90,7 @@ class Dispatcher:
         init_limit_ms: float,
     ) -> None:
         self._launcher = launcher
-        self._sink = sink
-        self._recorder = recorder
+        self._books = books
         self._admission_of = admission_of
         self._starts = starts
         self._queue_s = queue_s
@@ -104,11 +98,7 @@ class Dispatcher:
         self._idle: IdlePool[Environment, Target] = IdlePool(keep_alive, GreedyDual())
         self._left: dict[str, ColdReason] = {}
         """Why the last environment of a version went."""
-        self._journals: dict[str, Journal] = {}
         self._revisions: dict[str, str] = {}
-        # Journals whose START is still held back.
-        self._started: dict[str, Journal] = {}
-        self._start_timer: asyncio.TimerHandle | None = None
         self._due: asyncio.TimerHandle | None = None
         self._due_at = math.inf
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,7 +109,7 @@ class Dispatcher:
 
     def emit_log(self, environment: Environment, lines: list[bytes]) -> None:
         """Where the launcher sends what environments write."""
-        self.journal_of(environment).take_lines(lines)
+        self._books.journal_of(environment).take_lines(lines)
 
     async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
         if self._stopping:
@@ -353,7 +343,7 @@ class Dispatcher:
             # Ended before we could hear of it; what waits for it is told by its channel.
             self._forget(environment)
         if not environment.restored:
-            self.journal_of(environment).note_init_start()
+            self._books.journal_of(environment).note_init_start()
         return environment
 
     async def _initialise(self, environment: Environment, run: _Run) -> Outcome | Exception | Environment | None:
@@ -363,7 +353,7 @@ class Dispatcher:
         """
         target, invocation = run.target, run.invocation
         began = time.perf_counter()
-        journal = self.journal_of(environment)
+        journal = self._books.journal_of(environment)
         try:
             await environment.wait_ready(self._init_limit_ms)
             return None
@@ -375,7 +365,7 @@ class Dispatcher:
                 return failed
             reply = Reply(failed.payload, failed.error_type)
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
-            return self._conclude(environment, target, invocation, reply, elapsed_ms, status="error")
+            return self._books.conclude(environment, target, invocation, reply, elapsed_ms, status="error")
         except Ended as ended:
             elapsed_ms = (time.perf_counter() - began) * 1000
             if ended.cause is Cause.PROTOCOL:
@@ -392,7 +382,7 @@ class Dispatcher:
                 return ended
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
             reply = Reply(payload, error_type)
-            return self._conclude(
+            return self._books.conclude(
                 environment, target, invocation, reply, elapsed_ms, status="error", report_type=report_type
             )
 
@@ -414,9 +404,9 @@ class Dispatcher:
             elapsed_ms = (time.perf_counter() - began) * 1000
             if run.environment is not None:
                 return failed
-            journal = self.journal_of(environment)
+            journal = self._books.journal_of(environment)
             journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail)
-            return self._conclude_failed(environment, target, invocation, failed, elapsed_ms)
+            return self._books.conclude_failed(environment, target, invocation, failed, elapsed_ms)
         finally:
             if not clean:
                 await environment.stop()
@@ -426,11 +416,7 @@ class Dispatcher:
         run.environment = environment
         environment.begin_log()
         now_ms = int(time.time() * 1000)
-        journal = self._journals[environment.id]
-        journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail, now_ms=now_ms)
-        self._started[environment.id] = journal
-        if self._start_timer is None:
-            self._start_timer = asyncio.get_running_loop().call_later(START_HELD_S, self._write_starts)
+        self._books.begin(environment, invocation, now_ms)
         limit_ms = run.target.version.timeout_s * 1000
         call = Call(
             invocation.request_id,
@@ -457,7 +443,7 @@ class Dispatcher:
             environment.drain_log()
             cold = run.cold
             init_ms = environment.init_ms if cold is not None else None
-            result = self._conclude(
+            result = self._books.conclude(
                 environment, run.target, run.invocation, reply, elapsed_ms, init_ms=init_ms, cold=cold
             )
             clean = environment.state is State.BUSY
@@ -475,110 +461,10 @@ class Dispatcher:
         try:
             ended = await environment.how_it_ended(closed)
             elapsed_ms = (time.perf_counter() - run.began) * 1000
-            result = self._conclude_failed(environment, run.target, run.invocation, ended, elapsed_ms)
+            result = self._books.conclude_failed(environment, run.target, run.invocation, ended, elapsed_ms)
         except Exception as exc:
             result = exc
         await self._stop_and_finish(run, environment, result)
-
-    def _conclude_failed(
-        self,
-        environment: Environment,
-        target: Target,
-        invocation: Invocation,
-        failed: InitFailed | Ended,
-        elapsed_ms: float,
-    ) -> Outcome:
-        if isinstance(failed, InitFailed):
-            reply = Reply(failed.payload, failed.error_type)
-            return self._conclude(environment, target, invocation, reply, elapsed_ms, status="error")
-        timeout_s = target.version.timeout_s
-        error_type, payload = failures.describe(failed, request_id=invocation.request_id, timeout_s=timeout_s)
-        journal = self.journal_of(environment)
-        if failed.cause is Cause.TIMEOUT:
-            elapsed_ms = max(elapsed_ms, timeout_s * 1000.0)
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03d}Z"
-            journal.note_line(f"{stamp} {invocation.request_id} Task timed out after {timeout_s:.2f} seconds")
-        else:
-            journal.note_line(f"RequestId: {invocation.request_id} Error: {failures.explain(failed)}")
-        return self._conclude(
-            environment,
-            target,
-            invocation,
-            Reply(payload, error_type),
-            elapsed_ms,
-            status="timeout" if failed.cause is Cause.TIMEOUT else "error",
-            report_type=failures.report_type(failed, error_type),
-        )
-
-    def _conclude(
-        self,
-        environment: Environment,
-        target: Target,
-        invocation: Invocation,
-        reply: Reply,
-        elapsed_ms: float,
-        *,
-        init_ms: float | None = None,
-        cold: ColdReason | None = None,
-        status: str = "",
-        report_type: str = "",
-    ) -> Outcome:
-        """Close the log and the books of one invocation and say what came of it."""
-        version = target.version
-        restore_ms = None
-        if environment.restored:
-            # Billed beside the duration, not within it.
-            init_ms, restore_ms = None, init_ms
-        billed_ms = math.ceil(elapsed_ms + (init_ms or 0.0))
-        max_memory_mb = min(environment.peak_memory_mb(), version.memory_mb)
-        if reply.error_type and not status:
-            status = "error"
-        record = InvocationRecord(
-            request_id=invocation.request_id,
-            account=version.account,
-            function=version.name,
-            version=version.version,
-            environment_id=environment.id,
-            cold=init_ms is not None or restore_ms is not None,
-            cold_reason=cold,
-            init_ms=init_ms,
-            restore_ms=restore_ms,
-            duration_ms=elapsed_ms,
-            billed_ms=billed_ms,
-            memory_mb=version.memory_mb,
-            max_memory_mb=max_memory_mb,
-            error_type=report_type or reply.error_type,
-        )
-        tail = self._journals[environment.id].note_report(record, status)
-        self._started.pop(environment.id, None)
-        self._recorder.record(record)
-        return Outcome(
-            payload=reply.payload,
-            function_error="Unhandled" if reply.error_type else "",
-            error_type=reply.error_type,
-            executed_version=version.version,
-            duration_ms=elapsed_ms,
-            billed_ms=billed_ms,
-            init_ms=init_ms,
-            max_memory_mb=max_memory_mb,
-            log_tail=tail,
-        )
-
-    def forget_journal(self, environment: Environment) -> None:
-        """Of an environment that never was among the dispatcher's own."""
-        self._journals.pop(environment.id, None)
-
-    def journal_of(self, environment: Environment) -> Journal:
-        journal = self._journals.get(environment.id)
-        if journal is None:
-            journal = self._journals[environment.id] = Journal(self._sink, environment)
-        return journal
-
-    def _write_starts(self) -> None:
-        self._start_timer = None
-        started, self._started = self._started, {}
-        for journal in started.values():
-            journal.flush()
 
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""
@@ -662,7 +548,7 @@ class Dispatcher:
 
     async def _stop(self, environment: Environment) -> None:
         await environment.stop()
-        self._journals.pop(environment.id, None)
+        self._books.close(environment)
 
 
 def _settle(answer: asyncio.Future[Outcome], result: Outcome | Exception) -> None:

@@ -1,0 +1,136 @@
+"""What is written down about invocations: their lines in the log, and one record each."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from lambent.dataplane.dispatch.journal import Journal
+from lambent.dataplane.sandbox import failures
+from lambent.dataplane.sandbox.channel import InitFailed, Reply
+from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
+from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.telemetry.function_logs import LogSink
+from lambent.telemetry.records import ColdReason, InvocationRecord, Recorder
+
+START_HELD_S = 0.1
+"""How long the START line of an invocation may wait for company."""
+
+
+class Books:
+    def __init__(self, sink: LogSink, recorder: Recorder) -> None:
+        self._sink = sink
+        self._recorder = recorder
+        self._journals: dict[str, Journal] = {}
+        # Those whose START is still held back.
+        self._started: dict[str, Journal] = {}
+        self._start_timer: asyncio.TimerHandle | None = None
+
+    def journal_of(self, environment: Environment) -> Journal:
+        journal = self._journals.get(environment.id)
+        if journal is None:
+            journal = self._journals[environment.id] = Journal(self._sink, environment)
+        return journal
+
+    def close(self, environment: Environment) -> None:
+        """The environment is gone."""
+        self._journals.pop(environment.id, None)
+
+    def begin(self, environment: Environment, invocation: Invocation, now_ms: int) -> None:
+        """It is delivered now."""
+        journal = self._journals[environment.id]
+        journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail, now_ms=now_ms)
+        self._started[environment.id] = journal
+        if self._start_timer is None:
+            self._start_timer = asyncio.get_running_loop().call_later(START_HELD_S, self._write_starts)
+
+    def conclude_failed(
+        self,
+        environment: Environment,
+        target: Target,
+        invocation: Invocation,
+        failed: InitFailed | Ended,
+        elapsed_ms: float,
+    ) -> Outcome:
+        if isinstance(failed, InitFailed):
+            reply = Reply(failed.payload, failed.error_type)
+            return self.conclude(environment, target, invocation, reply, elapsed_ms, status="error")
+        timeout_s = target.version.timeout_s
+        error_type, payload = failures.describe(failed, request_id=invocation.request_id, timeout_s=timeout_s)
+        journal = self.journal_of(environment)
+        if failed.cause is Cause.TIMEOUT:
+            elapsed_ms = max(elapsed_ms, timeout_s * 1000.0)
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03d}Z"
+            journal.note_line(f"{stamp} {invocation.request_id} Task timed out after {timeout_s:.2f} seconds")
+        else:
+            journal.note_line(f"RequestId: {invocation.request_id} Error: {failures.explain(failed)}")
+        return self.conclude(
+            environment,
+            target,
+            invocation,
+            Reply(payload, error_type),
+            elapsed_ms,
+            status="timeout" if failed.cause is Cause.TIMEOUT else "error",
+            report_type=failures.report_type(failed, error_type),
+        )
+
+    def conclude(
+        self,
+        environment: Environment,
+        target: Target,
+        invocation: Invocation,
+        reply: Reply,
+        elapsed_ms: float,
+        *,
+        init_ms: float | None = None,
+        cold: ColdReason | None = None,
+        status: str = "",
+        report_type: str = "",
+    ) -> Outcome:
+        """Close the log and the books of one invocation and say what came of it."""
+        version = target.version
+        restore_ms = None
+        if environment.restored:
+            # Billed beside the duration, not within it.
+            init_ms, restore_ms = None, init_ms
+        billed_ms = math.ceil(elapsed_ms + (init_ms or 0.0))
+        max_memory_mb = min(environment.peak_memory_mb(), version.memory_mb)
+        if reply.error_type and not status:
+            status = "error"
+        record = InvocationRecord(
+            request_id=invocation.request_id,
+            account=version.account,
+            function=version.name,
+            version=version.version,
+            environment_id=environment.id,
+            cold=init_ms is not None or restore_ms is not None,
+            cold_reason=cold,
+            init_ms=init_ms,
+            restore_ms=restore_ms,
+            duration_ms=elapsed_ms,
+            billed_ms=billed_ms,
+            memory_mb=version.memory_mb,
+            max_memory_mb=max_memory_mb,
+            error_type=report_type or reply.error_type,
+        )
+        tail = self._journals[environment.id].note_report(record, status)
+        self._started.pop(environment.id, None)
+        self._recorder.record(record)
+        return Outcome(
+            payload=reply.payload,
+            function_error="Unhandled" if reply.error_type else "",
+            error_type=reply.error_type,
+            executed_version=version.version,
+            duration_ms=elapsed_ms,
+            billed_ms=billed_ms,
+            init_ms=init_ms,
+            max_memory_mb=max_memory_mb,
+            log_tail=tail,
+        )
+
+    def _write_starts(self) -> None:
+        self._start_timer = None
+        started, self._started = self._started, {}
+        for journal in started.values():
+            journal.flush()
