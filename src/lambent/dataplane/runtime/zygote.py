@@ -6,7 +6,8 @@ its own, so that its death, or the node's, takes every environment with it.
 Messages over the link, a SOCK_SEQPACKET pair; one message each, descriptors alongside (SCM_RIGHTS):
 
     to zygote   first of all, before any code of this package is loaded: JSON {"source": str, "config": {...}}
-                'S' JSON {"spec": {...}, "fds": ["control", "log", "network", "scratch", "cgroup", ...]}
+                'S' JSON {"spec": {...}, "fds": ["control", "log", "variables", "network", "scratch", "cgroup", ...]}
+                    the spec without the function's variables: those are in a file that only the child reads
                 'A' JSON {"id": str}: make a pid namespace for a SnapStart template and its environments
                 'L' JSON {"spec": {...}, "network": str, "fds": ["anchor", "scratch", "cgroup", ...]}: make a slot for
                     an environment of a template (jail/slot.py)
@@ -303,6 +304,7 @@ class Zygote:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             given = dict(zip(names, fds))
+            spec = spec._replace(environment=_read_variables(given["variables"]))
             os.dup2(given["control"], CONTROL_FD)
             os.dup2(exit_write, EXIT_FD)
             os.dup2(given["log"], 1)
@@ -391,6 +393,12 @@ def _hold_pid_namespace() -> NoReturn:
             signal.pause()
     finally:
         os._exit(0)
+
+
+def _read_variables(fd: int) -> Dict[str, str]:
+    data = os.pread(fd, os.fstat(fd).st_size, 0)
+    variables: Dict[str, str] = json.loads(data)
+    return variables
 
 
 def _note_child(_signal: int, _frame: object) -> None:

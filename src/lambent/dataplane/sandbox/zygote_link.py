@@ -117,8 +117,12 @@ class ZygoteLink:
         if not self.alive:
             raise ZygoteFailed("the zygote has ended")
         spawned = self._spawned[spec.environment_id] = Spawned(self._loop)
-        body = {"spec": spec._asdict(), "fds": [name for name, _ in fds]}
-        self._send(b"W" if waits else b"S", body, [fd for _, fd in fds])
+        variables_fd = _write_variables(spec)
+        try:
+            body = {"spec": _without_variables(spec), "fds": [*(name for name, _ in fds), "variables"]}
+            self._send(b"W" if waits else b"S", body, [*(fd for _, fd in fds), variables_fd])
+        finally:
+            os.close(variables_fd)
         return spawned
 
     def make_anchor(self, anchor_id: str) -> Spawned:
@@ -134,7 +138,7 @@ class ZygoteLink:
         if not self.alive:
             raise ZygoteFailed("the zygote has ended")
         spawned = self._spawned[spec.environment_id] = Spawned(self._loop)
-        body = {"spec": spec._asdict(), "network": network, "fds": [name for name, _ in fds]}
+        body = {"spec": _without_variables(spec), "network": network, "fds": [name for name, _ in fds]}
         self._send(b"L", body, [fd for _, fd in fds])
         return spawned
 
@@ -337,3 +341,19 @@ def _set_exception(future: asyncio.Future[Any], error: Exception) -> None:
 def _close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         os.close(fd)
+
+
+def _without_variables(spec: EnvironmentSpec) -> dict[str, Any]:
+    # What a zygote has once read stays in its memory, and every later environment begins with a copy of that.
+    return spec._replace(environment={})._asdict()
+
+
+def _write_variables(spec: EnvironmentSpec) -> int:
+    """The function's variables as a file in memory, which the child alone reads. The descriptor is the caller's."""
+    fd = os.memfd_create("variables")
+    try:
+        os.write(fd, json.dumps(spec.environment).encode())
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
