@@ -32,13 +32,19 @@ from lambent.model.invocation import Target
 log = logging.getLogger(__name__)
 
 FIRST_UID, LAST_UID = 100_000, 165_535
+_STRIDE = 1_009
+"""A prime, so that neighbouring process ids begin far apart."""
 
 
 class UserIds:
-    """Host uids, one for each living environment; a freed one is used again as late as possible."""
+    """Host uids, one for each living environment; a freed one is used again as late as possible.
+
+    Each node begins at another place: the kernel counts processes by uid, and two nodes on a machine share the range.
+    """
 
     def __init__(self, first: int = FIRST_UID, last: int = LAST_UID) -> None:
         self._free = collections.deque(range(first, last + 1))
+        self._free.rotate(-(os.getpid() * _STRIDE) % len(self._free))
 
     def take(self) -> int:
         return self._free.popleft()
