@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from lambent.cli.ls import show_time
@@ -25,15 +27,33 @@ def command(client: Client, name: str, as_json: bool) -> None:
     write_facts(_facts(function))
     if versions:
         say()
-        rows = [
-            [version["Version"], show_time(version.get("LastModified", "")), version.get("Description", "")]
-            for version in versions
-        ]
-        write_table(["VERSION", "PUBLISHED", "DESCRIPTION"], rows)
+        _write_versions(versions)
     if aliases:
         say()
         rows = [[alias["Name"], _weights(alias), alias.get("Description", "")] for alias in aliases]
         write_table(["ALIAS", "VERSION", "DESCRIPTION"], rows)
+
+
+def _write_versions(versions: Sequence[FunctionConfiguration]) -> None:
+    headers = ["VERSION", "PUBLISHED", "DESCRIPTION"]
+    rows = [
+        [version["Version"], show_time(version.get("LastModified", "")), version.get("Description", "")]
+        for version in versions
+    ]
+    if any(_snapstart(version) for version in versions):
+        headers.insert(2, "SNAPSTART")
+        for row, version in zip(rows, versions, strict=True):
+            row.insert(2, _snapstart(version))
+    write_table(headers, rows)
+
+
+def _snapstart(version: FunctionConfiguration) -> str:
+    """Whether environments start from a snapshot, and why not where they should; empty where nobody asked for it."""
+    settings = version.get("SnapStart", {})
+    if settings.get("ApplyOn", "None") == "None":
+        return ""
+    status, reason = settings.get("OptimizationStatus", "Off").lower(), version.get("StateReason", "")
+    return f"{status}: {reason}" if reason else status
 
 
 def _facts(function: Function) -> list[tuple[str, str]]:

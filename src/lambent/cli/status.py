@@ -12,6 +12,7 @@ from lambent.client.shapes import Status
 
 _MOST_ROWS = 50
 _USUAL = ("invocations", "cold_starts", "errors", "timeouts", "billed_ms")
+_COLD_STARTS, _REASON = "cold_starts", "cold_"
 _WORDS = {"billed_ms": "ms billed"}
 
 
@@ -70,9 +71,15 @@ def _facts(client: Client, status: Status) -> list[tuple[str, str]]:
 
 
 def _count(counters: Mapping[str, int]) -> str:
-    """The usual ones first, whatever else is counted after them."""
-    names = [*(name for name in _USUAL if name in counters), *(name for name in counters if name not in _USUAL)]
-    return ", ".join(f"{counters[name]} {_word(name, counters[name])}" for name in names)
+    """The usual ones first, whatever else is counted after them; cold starts with their reasons."""
+    reasons = {name: count for name, count in counters.items() if name.startswith(_REASON) and name != _COLD_STARTS}
+    names = [name for name in _USUAL if name in counters]
+    names += [name for name in counters if name not in _USUAL and name not in reasons]
+    texts = [f"{counters[name]} {_word(name, counters[name])}" for name in names]
+    if reasons and _COLD_STARTS in names:
+        why = ", ".join(f"{count} {_word(name.removeprefix(_REASON), 2)}" for name, count in reasons.items())
+        texts[names.index(_COLD_STARTS)] += f" ({why})"
+    return ", ".join(texts)
 
 
 def _word(name: str, count: int) -> str:

@@ -38,6 +38,7 @@ class FunctionConfiguration(TypedDict, total=False):
     RevisionId: str
     Architectures: list[str]
     LoggingConfig: dict[str, str]
+    SnapStart: dict[str, str]
 
 
 class Function(TypedDict, total=False):

@@ -117,6 +117,14 @@ def test_a_function_is_shown_with_its_settings(lambent: Lambent, fake_node: Fake
     assert lambent("show", "hello", "--json").json["Configuration"]["FunctionName"] == "hello"
 
 
+def test_versions_are_shown_with_what_became_of_their_snapshot(lambent: Lambent, fake_node: FakeNode) -> None:
+    snapstart = {"ApplyOn": "PublishedVersions", "OptimizationStatus": "Off"}
+    fake_node.add_function("hello", Version="1", SnapStart=snapstart, StateReason="init left 1 thread")
+    assert "off: init left 1 thread" in lambent("show", "hello").out
+    fake_node.add_function("plain", Version="1")
+    assert "SNAPSTART" not in lambent("show", "plain").out
+
+
 def test_nothing_is_deleted_without_a_terminal_or_a_yes(lambent: Lambent, fake_node: FakeNode) -> None:
     fake_node.add_function("hello")
     ran = lambent("rm", "hello")
@@ -162,7 +170,7 @@ def test_the_lines_of_one_message_do_not_overwrite_each_other() -> None:
 def test_status_tells_the_node_and_its_environments(lambent: Lambent) -> None:
     ran = lambent("status")
     assert "up 1 min 15 s" in ran.out
-    assert "3 invocations, 1 error" in ran.out
+    assert "3 invocations, 2 cold starts (1 first, 1 new code), 1 error" in " ".join(ran.out.split())
     assert "hello" in ran.out
     assert lambent("status", "--json").json["account"] == "123456789012"
 

@@ -244,7 +244,7 @@ _STATUS: Json = {
         {"function": "hello", "version": "$LATEST", "state": "idle", "pid": 7, "memory_mb": 9, "idle_s": 1.5}
     ],
     "concurrency": {"limit": 1000, "in_use": 1},
-    "counters": {"invocations": 3, "errors": 1},
+    "counters": {"invocations": 3, "errors": 1, "cold_starts": 2, "cold_first": 1, "cold_new_code": 1},
 }
 
 
