@@ -32,6 +32,8 @@ bench: venv
 	$(BIN)/python bench/run.py
 	$(BIN)/python -m bench.snapstart
 	$(BIN)/python -m bench.prewarm
+	$(BIN)/python -m bench.burst
+	$(BIN)/python -m bench.processes
 	$(BIN)/python bench/keepalive.py
 
 clean:
