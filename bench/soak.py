@@ -228,12 +228,15 @@ class Traces:
     memory_mb: float
 
     @classmethod
-    def of(cls, pid: int) -> Traces:
+    def of(cls, node: LambentNode) -> Traces:
+        pid = node.pid
+        # Other nodes of the machine have groups too.
+        own = (node.data_dir / "node-id").read_text().strip()
         return cls(
             processes=len(family(pid)),
             descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
             mounts=len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()),
-            cgroups=sum(1 for path in Path("/sys/fs/cgroup").rglob("*lambent*") if path.is_dir()),
+            cgroups=sum(1 for path in Path("/sys/fs/cgroup").glob(f"*/lambent-{own}*/*") if path.is_dir()),
             memory_mb=round(int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0]) / 1024, 1),
         )
 
@@ -255,10 +258,10 @@ def settle(node: LambentNode) -> Traces:
     caller = Caller(node)
     while caller.status()["environments"]:
         time.sleep(0.5)
-    traces = Traces.of(node.pid)
+    traces = Traces.of(node)
     while (again := settled_later(node)) != traces.processes:
-        traces = dataclasses.replace(Traces.of(node.pid), processes=again)
-    return Traces.of(node.pid)
+        traces = dataclasses.replace(Traces.of(node), processes=again)
+    return Traces.of(node)
 
 
 def settled_later(node: LambentNode) -> int:
