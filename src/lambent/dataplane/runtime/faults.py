@@ -65,10 +65,10 @@ def format_stack(trace: Optional[TracebackType]) -> List[str]:
 
 def format_for_log(fault: Fault) -> str:
     """The text form of the runtime interface client: one event, its lines joined by carriage returns."""
-    head = "[ERROR] " + (": ".join(part for part in (fault.error_type, fault.message) if part))
-    lines = [head, "Traceback (most recent call last):"]
+    head = ": ".join(part for part in (fault.error_type, fault.message) if part)
+    lines = ["[ERROR] " + head if head else "[ERROR]", "Traceback (most recent call last):"]
     for frame in fault.stack:
-        lines += [_indent_visibly(line) for line in frame.splitlines()]
+        lines += [_indent_visibly(line) for line in frame.splitlines() or [""]]
     return "\r".join(lines)
 
 
