@@ -151,6 +151,19 @@ def test_an_exception_carries_the_stack_of_user_code_alone(deploy: Deploy) -> No
     assert "[ERROR] ValueError: x\r" in answer.log
 
 
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+def test_an_error_of_an_init_is_logged_after_the_contracts_warning(deploy: Deploy, log_format: str) -> None:
+    function = deploy("raise RuntimeError('at import')\n", LoggingConfig={"LogFormat": log_format})
+    log = function().log
+    assert 0 < log.index("LAMBDA_WARNING: Unhandled exception. ") < log.index("at import")
+
+
+def test_an_interrupt_leaves_its_trace_in_the_log(deploy: Deploy) -> None:
+    log = deploy("def handler(e, c):\n    raise KeyboardInterrupt('stop')\n")().log
+    assert "Traceback (most recent call last):\n  File \"/var/task/app.py\", line 2, in handler\n" in log
+    assert "KeyboardInterrupt: stop\n" in log
+
+
 def test_a_timeout_ends_the_invocation_and_replaces_the_environment(deploy: Deploy) -> None:
     function = deploy(
         "import time\nseen = []\ndef handler(event, context):\n    seen.append(1)\n"

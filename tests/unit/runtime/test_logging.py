@@ -110,6 +110,15 @@ def test_an_error_of_an_init_is_preceded_by_the_contracts_warning(
     assert capfd.readouterr().out.endswith("Z\t\t" + lambda_unhandled_exception_warning_message + "\n")
 
 
+def test_a_handler_of_user_code_that_raises_does_not_hide_the_error_of_an_init(root: logging.Logger) -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ValueError
+
+    root.addHandler(Raising())
+    logs.warn_of_unhandled()
+
+
 def test_a_closed_stdout_of_user_code_does_not_stop_the_log(
     root: logging.Logger, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,4 +113,7 @@ def log_fault(fault: Fault, log_format: str, text: str) -> None:
 
 
 def warn_of_unhandled() -> None:
-    logging.warning(_UNHANDLED)
+    try:
+        logging.warning(_UNHANDLED)
+    except Exception:  # noqa: S110 - by a handler that user code added; the error that is told next matters more
+        pass
