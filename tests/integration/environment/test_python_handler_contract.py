@@ -160,7 +160,7 @@ def test_an_error_of_an_init_is_logged_after_the_contracts_warning(deploy: Deplo
 
 def test_an_interrupt_leaves_its_trace_in_the_log(deploy: Deploy) -> None:
     log = deploy("def handler(e, c):\n    raise KeyboardInterrupt('stop')\n")().log
-    assert "Traceback (most recent call last):\n  File \"/var/task/app.py\", line 2, in handler\n" in log
+    assert 'Traceback (most recent call last):\n  File "/var/task/app.py", line 2, in handler\n' in log
     assert "KeyboardInterrupt: stop\n" in log
 
 
