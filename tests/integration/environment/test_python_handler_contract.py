@@ -101,7 +101,12 @@ def test_json_logs_carry_the_request_and_obey_the_level(deploy: Deploy) -> None:
         ("def handler(e, c):\n    yield 1\n", "Runtime.MarshalError", "generator is not JSON serializable"),
         ("async def handler(e, c):\n    pass\n", "Runtime.MarshalError", "coroutine is not JSON serializable"),
         ("def handler(e, c):\n    return handler(e, c)\n", "RecursionError", "maximum recursion depth exceeded"),
-        ("def handler(e, c):\n    raise KeyboardInterrupt\n", "KeyboardInterrupt", ""),
+        ("def handler(e, c):\n    raise KeyboardInterrupt\n", "Runtime.ExitError", "signal: interrupt"),
+        ("def handler(e, c):\n    raise GeneratorExit('gone')\n", "Runtime.ExitError", "exit status 1"),
+        ("raise BaseException('gone')\n", "Runtime.ExitError", "exit status 1"),
+        ("handler = 5\n", "TypeError", "'int' object is not callable"),
+        ("def handler(e):\n    pass\n", "TypeError", "takes 1 positional argument but 2 were given"),
+        ("def handler(e, c):\n    return [b'\\xff']\n", "Runtime.MarshalError", "'utf-8' codec can't decode byte 0xff"),
         ("def handler(e, c):\n    return 'x' * 6291560\n", "Function.ResponseSizeTooLarge", "(6291556 bytes)"),
         ("def other(e, c):\n    pass\n", "Runtime.HandlerNotFound", "Handler 'handler' missing on module 'app'"),
         ("import nothing_here\n", "Runtime.ImportModuleError", "No module named 'nothing_here'"),
@@ -144,6 +149,19 @@ def test_an_exception_carries_the_stack_of_user_code_alone(deploy: Deploy) -> No
     assert len(stack) == 2
     assert re.fullmatch(r"[0-9a-f-]{36}", answer.payload["requestId"])
     assert "[ERROR] ValueError: x\r" in answer.log
+
+
+@pytest.mark.parametrize("log_format", ["Text", "JSON"])
+def test_an_error_of_an_init_is_logged_after_the_contracts_warning(deploy: Deploy, log_format: str) -> None:
+    function = deploy("raise RuntimeError('at import')\n", LoggingConfig={"LogFormat": log_format})
+    log = function().log
+    assert 0 < log.index("LAMBDA_WARNING: Unhandled exception. ") < log.index("at import")
+
+
+def test_an_interrupt_leaves_its_trace_in_the_log(deploy: Deploy) -> None:
+    log = deploy("def handler(e, c):\n    raise KeyboardInterrupt('stop')\n")().log
+    assert 'Traceback (most recent call last):\n  File "/var/task/app.py", line 2, in handler\n' in log
+    assert "KeyboardInterrupt: stop\n" in log
 
 
 def test_a_timeout_ends_the_invocation_and_replaces_the_environment(deploy: Deploy) -> None:

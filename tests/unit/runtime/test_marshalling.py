@@ -9,8 +9,10 @@ import enum
 import typing
 import uuid
 from typing import Any
+from unittest import mock
 
 import pytest
+from awslambdaric.lambda_runtime_exception import FaultException
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
 
 from lambent.dataplane.runtime import marshal
@@ -36,6 +38,48 @@ class Word(str):
 class Wrapped:
     def _asdict(self) -> dict[str, Any]:
         return {"wrapped": [Point(1, None)]}
+
+
+class Row(dict[str, int]):
+    def _asdict(self) -> dict[str, Any]:
+        return {"row": dict(self)}
+
+
+class Items(list[int]):
+    def _asdict(self) -> dict[str, Any]:
+        return {"items": len(self)}
+
+
+class NamedText(str):
+    __slots__ = ()
+
+    def _asdict(self) -> dict[str, Any]:
+        return {"never": "asked"}
+
+
+class NoFields:
+    def __init__(self, fields: Any) -> None:
+        self._fields = fields
+
+    def _asdict(self) -> Any:
+        if isinstance(self._fields, Exception):
+            raise self._fields
+        return self._fields
+
+
+class AnyAttribute(dict[str, int]):
+    def __getattr__(self, name: str) -> int:
+        return self[name]
+
+
+class OtherItems(dict[str, int]):
+    def items(self) -> Any:
+        return [("other", 1)]
+
+
+class Euro(decimal.Decimal):
+    def __str__(self) -> str:
+        return super().__str__() + "0"
 
 
 def make_circle() -> list[Any]:
@@ -93,6 +137,28 @@ RESULTS: dict[str, Any] = {
     "a circle": make_circle(),
     "a circle with a decimal": [decimal.Decimal("1"), make_circle()],
     "empty": [[], {}, (), ""],
+    "a row": [Row(a=1)],
+    "items": Items([1, 2]),
+    "a text with fields": [decimal.Decimal("1"), NamedText("text")],
+    "fields that are no dict": [NoFields([1])],
+    "fields that raise": NoFields(KeyError("no")),
+    "fields that cannot be asked for": NoFields(TypeError("no")),
+    "a class with fields": Point,
+    "a mock": mock.Mock(),
+    "any attribute is a key": AnyAttribute(a=1),
+    "a dict of its own items": OtherItems(a=1),
+    "a decimal of its own spelling": [Euro("1.5")],
+    "a decimal of a signalling NaN": decimal.Decimal("sNaN"),
+    "decimals and text that looks like them": ["1.0", '"1.0"', decimal.Decimal("1.0")],
+    "bytes as keys beside decimals": {b"k": decimal.Decimal("1.10")},
+    "many values": [{"n": number, "d": None, "t": "ü"} for number in range(100)],
+    "many values and one named tuple": [*range(100), Point(1, 2)],
+    "many decimals": [decimal.Decimal(number) / 4 for number in range(100)],
+    "many words": [Word(number) for number in range(100)],
+    "too many digits": 10**5000,
+    "a buffer": [*range(100), memoryview(b"x")],
+    "sets among many": [*range(100), {1}],
+    "keys of floats": {float("nan"): 1, 1e22: 2, -0.0: 3},
 }
 
 
@@ -153,6 +219,10 @@ EVENTS = [
     b'{"a": 1, "a": 2}',
     b"12345678901234567890123",
     b"1e400",
+    b"-0.0",
+    b"0.1000000000000000055511151231257827",
+    b"\xef\xbb\xbf{}",
+    rb'"\ud800"',
     '"é😀"'.encode(),
     rb'"\ud83d\ude00"',
 ]
@@ -163,7 +233,30 @@ def test_an_event_is_decoded_as_by_the_contracts_own_runtime(event: bytes) -> No
     assert repr(marshal.decode_event(event)) == repr(LambdaMarshaller().unmarshal_request(event))
 
 
-@pytest.mark.parametrize("event", [b"{", b"", b"{'a': 1}", b"\xff", b'{"a": 1} x'])
-def test_an_event_that_is_no_json_raises(event: bytes) -> None:
-    with pytest.raises(ValueError, match=r"."):
+@pytest.mark.parametrize(
+    "event", [b"", b"tru", b"-", b"[,1]", b'{"a" 1}', b'"abc', b"\xff", b"1" * 5000, b'"\xed\xa0\x80"']
+)
+def test_an_event_that_is_no_json_is_refused_as_by_the_contracts_own_runtime(event: bytes) -> None:
+    with pytest.raises(FaultException) as expected:
+        LambdaMarshaller().unmarshal_request(event)
+    with pytest.raises(marshal.NotUnmarshalled) as refused:
         marshal.decode_event(event)
+    assert (str(refused.value), refused.value.error_type) == (expected.value.msg, expected.value.exception_type)
+
+
+@pytest.mark.parametrize("event", [b"{", b"{'a': 1}", b'{"a": 1} x', b"[1,]", b"NaN", b"[-Infinity]", b"[" * 100_000])
+def test_what_the_contracts_own_runtime_refuses_is_refused(event: bytes) -> None:
+    with pytest.raises(FaultException):
+        LambdaMarshaller().unmarshal_request(event)
+    with pytest.raises(marshal.NotUnmarshalled, match="Unable to unmarshal input: "):
+        marshal.decode_event(event)
+
+
+@pytest.mark.parametrize("more", [[], [decimal.Decimal("1")], [Point(1, 2)]])
+def test_what_cannot_be_written_leaves_the_next_result_whole(more: list[Any]) -> None:
+    with pytest.raises(marshal.NotMarshalled):
+        marshal.encode_result([*more, {1}])
+    with pytest.raises(marshal.NotMarshalled):
+        marshal.encode_result([*more, make_circle()])
+    assert marshal.encode_result([*more[:0], decimal.Decimal("1.10"), "x"]) == b'[1.10, "x"]'
+    assert marshal.encode_result(["1.10"]) == b'["1.10"]'

@@ -13,10 +13,10 @@ import random
 import socket
 import sys
 import time
-from typing import NoReturn, Optional, TextIO
+from typing import NoReturn, TextIO
 
-from lambent.dataplane.runtime import context, faults, logs, marshal, snapshot_hooks
-from lambent.dataplane.runtime.faults import Fault
+from lambent.dataplane.runtime import context, exits, faults, logs, marshal, snapshot_hooks
+from lambent.dataplane.runtime.faults import Fault, Refused
 from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.frames import Call
@@ -34,12 +34,13 @@ def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
     try:
         handler = load_handler(spec.handler)
     except HandlerNotLoaded as failed:
+        logs.warn_of_unhandled()
         logs.log_fault(failed.fault, spec.log_format, faults.format_for_log(failed.fault))
         sock.sendall(frames.encode_error(frames.FAILED, failed.fault.error_type, failed.fault.encode()))
         os._exit(1)
-    except SystemExit as exc:
-        _exit(exc)
-    flush()
+    except BaseException as exc:
+        exits.leave(exc)
+    exits.flush()
     if spec.template:
         sys.modules["lambent.dataplane.runtime.template"].pause(sock, spec, handler, began)
     init_ms = (time.perf_counter() - began) * 1000
@@ -86,7 +87,7 @@ class Loop:
             if os.getpid() != self._pid:
                 # User code forked and its child returned from the handler; the answer is the parent's to give.
                 os._exit(0)
-            flush()
+            exits.flush()
             # One send of one buffer: the node is woken once.
             self._sock.sendall(answer)
 
@@ -118,24 +119,20 @@ class Loop:
         logs.Requests.current = call.request_id
         if call.trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = call.trace_id
-        fault: Optional[Fault] = None
-        try:
-            event = marshal.decode_event(call.event)
-            lambda_context = context.LambdaContext(call)
-        except (ValueError, RecursionError) as exc:
-            fault = Fault("Runtime.UnmarshalError", "Unable to unmarshal input: {}".format(exc), call.request_id, [])
         else:
-            try:
-                result = self._handler(event, lambda_context)
-                return frames.encode(frames.RESULT, marshal.encode_result(result))
-            except marshal.NotMarshalled as exc:
-                fault = Fault("Runtime.MarshalError", str(exc), call.request_id, [])
-            except marshal.ResponseTooLarge as exc:
-                return self._refuse_size(str(exc))
-            except SystemExit as exc:
-                _exit(exc)
-            except BaseException as exc:
-                fault = faults.describe(exc, call.request_id)
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+        try:
+            lambda_context = context.LambdaContext(call)
+            result = self._handler(marshal.decode_event(call.event), lambda_context)
+            return frames.encode(frames.RESULT, marshal.encode_result(result))
+        except Refused as exc:
+            fault = Fault(exc.error_type, str(exc), call.request_id, [])
+        except marshal.ResponseTooLarge as exc:
+            return self._refuse_size(str(exc))
+        except Exception as exc:
+            fault = faults.describe(exc, call.request_id)
+        except BaseException as exc:
+            exits.leave(exc)
         logs.log_fault(fault, self._log_format, faults.format_for_log(fault))
         return frames.encode_error(frames.ERROR, fault.error_type, fault.encode())
 
@@ -144,26 +141,3 @@ class Loop:
         logs.write_line("[ERROR] {}: {}".format(error_type, message))
         document = {"errorMessage": message, "errorType": error_type}
         return frames.encode_error(frames.ERROR, error_type, json.dumps(document, separators=(",", ":")).encode())
-
-
-def flush() -> None:
-    """What an invocation wrote is in the pipe before its answer is: the node reads both in this order."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # noqa: S112 - closed or replaced by user code, whose affair it is
-            continue
-
-
-def _exit(exc: SystemExit) -> NoReturn:
-    """`sys.exit` ends the process as in any program: a number is the status, text is printed and means 1."""
-    code = exc.code
-    if code is None:
-        status = 0
-    elif isinstance(code, int):
-        status = code & 0xFF
-    else:
-        logs.write_line(str(code))
-        status = 1
-    flush()
-    os._exit(status)

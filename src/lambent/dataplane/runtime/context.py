@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
+from lambent.dataplane.runtime import logs
+from lambent.dataplane.runtime.faults import Refused
 from lambent.dataplane.wire.frames import Call
 
 SHOWN = (
@@ -22,45 +23,57 @@ SHOWN = (
     "identity",
     "tenant_id",
 )
-
-
 W3C_FIELDS = ("traceparent", "tracestate", "baggage")
 
 
-class CognitoIdentity:
+class NotUnderstood(Refused):
+    """What came with the event is no JSON text."""
+
+    error_type = "Runtime.LambdaContextUnmarshalError"
+
+
+class _Fields:
+    __slots__ = ()
+    _shown: Tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = ",".join("{}={}".format(name, getattr(self, name)) for name in self._shown)
+        return "{}([{}])".format(self.__class__.__name__, shown)
+
+
+class CognitoIdentity(_Fields):
     __slots__ = ("cognito_identity_id", "cognito_identity_pool_id")
+    _shown = __slots__
 
     def __init__(self, fields: Dict[str, Any]) -> None:
         self.cognito_identity_id: Optional[str] = fields.get("cognitoIdentityId")
         self.cognito_identity_pool_id: Optional[str] = fields.get("cognitoIdentityPoolId")
 
-    def __repr__(self) -> str:
-        return "CognitoIdentity([cognito_identity_id={},cognito_identity_pool_id={}])".format(
-            self.cognito_identity_id, self.cognito_identity_pool_id
-        )
 
-
-class Client:
+class Client(_Fields):
     __slots__ = ("app_package_name", "app_title", "app_version_code", "app_version_name", "installation_id")
+    _shown = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
 
     def __init__(self, fields: Dict[str, Any]) -> None:
         for name in self.__slots__:
             setattr(self, name, fields.get(name))
 
 
-class ClientContext:
+class ClientContext(_Fields):
     __slots__ = ("client", "custom", "env")
+    _shown = ("custom", "env", "client")
 
     def __init__(self, fields: Dict[str, Any]) -> None:
         client = fields.get("client")
-        self.client = Client(client) if isinstance(client, dict) else None
+        self.client = Client(client) if client is not None else None
         self.custom: Any = fields.get("custom")
         self.env: Any = fields.get("env")
 
 
-class LambdaContext:
+class LambdaContext(_Fields):
     """One invocation's context. Attributes may be set by user code, as with the contract's own."""
 
+    _shown = SHOWN
     function_name: Optional[str] = None
     function_version: Optional[str] = None
     memory_limit_in_mb: Optional[str] = None
@@ -71,11 +84,11 @@ class LambdaContext:
         self.aws_request_id = call.request_id
         self.invoked_function_arn = call.invoked_arn
         self.tenant_id: Optional[str] = None
-        fields = _parse(call.client_context)
-        given = fields.pop("w3c", None) if fields else None
-        self._w3c = {} if given is None else _select_w3c(given)
+        fields = _parse(call.client_context, "Client Context")
+        self._w3c = _select_w3c(fields.pop("w3c", None)) if isinstance(fields, dict) else {}
         self.client_context = ClientContext(fields) if fields is not None else None
-        self.identity = CognitoIdentity(_parse(call.cognito_identity) or {})
+        identity = _parse(call.cognito_identity, "Cognito Identity")
+        self.identity = CognitoIdentity({} if identity is None else identity)
         self._epoch_deadline_time_in_ms = call.deadline_ms
 
     def get_remaining_time_in_millis(self) -> int:
@@ -85,11 +98,9 @@ class LambdaContext:
         """The W3C trace context that came with the client context."""
         return dict(self._w3c)
 
-    def log(self, message: Any) -> None:
-        sys.stdout.write(str(message))
-
-    def __repr__(self) -> str:
-        return "LambdaContext([{}])".format(",".join("{}={}".format(name, getattr(self, name)) for name in SHOWN))
+    def log(self, msg: Any) -> None:
+        """One event of the log, however many lines."""
+        logs.write_line(str(msg).rstrip("\n").replace("\n", "\r"))
 
 
 def describe_function() -> None:
@@ -102,11 +113,13 @@ def describe_function() -> None:
     LambdaContext.log_stream_name = variables.get("AWS_LAMBDA_LOG_STREAM_NAME")
 
 
-def _parse(text: str) -> Optional[Dict[str, Any]]:
+def _parse(text: str, name: str) -> Any:
     if not text:
         return None
-    fields = json.loads(text)
-    return fields if isinstance(fields, dict) else None
+    try:
+        return json.loads(text)
+    except Exception as exc:
+        raise NotUnderstood("Unable to parse {} JSON: {}".format(name, exc)) from exc
 
 
 def _select_w3c(given: Any) -> Dict[str, str]:

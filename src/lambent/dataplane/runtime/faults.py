@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import traceback
 from types import TracebackType
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -10,21 +11,43 @@ from typing import Any, Dict, List, NamedTuple, Optional
 OWN_FOLDER = __file__.rpartition("/")[0]
 MAX_MESSAGE_CHARACTERS = 200_000
 MAX_FRAMES = 1_000
+ESCAPES_TEXT = sys.version_info < (3, 12)
+"""The contract's runtimes write JSON in ASCII up to Python 3.11."""
+
+
+class Refused(Exception):
+    """The runtime itself ends an invocation, with an error type of the contract."""
+
+    error_type = ""
 
 
 class Fault(NamedTuple):
     error_type: str
     message: str
-    request_id: Optional[str]
+    request_id: str
     stack: List[str]
     """Formatted frames of user code, outermost first."""
 
     def encode(self) -> bytes:
-        document: Dict[str, Any] = {"errorMessage": self.message, "errorType": self.error_type}
-        if self.request_id is not None:
-            document["requestId"] = self.request_id
-        document["stackTrace"] = self.stack
-        return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        return write_json(self.as_document()).encode()
+
+    def as_document(self) -> Dict[str, Any]:
+        return {
+            "errorMessage": self.message,
+            "errorType": self.error_type,
+            "requestId": self.request_id,
+            "stackTrace": self.stack,
+        }
+
+
+def write_json(document: Dict[str, Any], *, escapes_text: bool = ESCAPES_TEXT) -> str:
+    text = json.dumps(document, ensure_ascii=escapes_text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8 form, but it has a JSON escape.
+        return json.dumps(document)
+    return text
 
 
 def describe(exc: BaseException, request_id: str) -> Fault:
@@ -33,17 +56,19 @@ def describe(exc: BaseException, request_id: str) -> Fault:
 
 
 def format_stack(trace: Optional[TracebackType]) -> List[str]:
-    """The frames below ours, as `traceback` formats them."""
-    frames = [frame for frame in traceback.extract_tb(trace, limit=MAX_FRAMES) if not _is_ours(frame.filename)]
-    return traceback.format_list(frames)
+    """The frames below ours, as `traceback` formats them without its marks below the line."""
+    frames = traceback.extract_tb(trace, limit=MAX_FRAMES)
+    return traceback.format_list(
+        [(frame.filename, frame.lineno or 0, frame.name, frame.line) for frame in frames if not is_ours(frame.filename)]
+    )
 
 
 def format_for_log(fault: Fault) -> str:
     """The text form of the runtime interface client: one event, its lines joined by carriage returns."""
-    head = "[ERROR] {}: {}".format(fault.error_type, fault.message) if fault.message else "[ERROR] " + fault.error_type
-    lines = [head, "Traceback (most recent call last):"]
+    head = ": ".join(part for part in (fault.error_type, fault.message) if part)
+    lines = ["[ERROR] " + head if head else "[ERROR]", "Traceback (most recent call last):"]
     for frame in fault.stack:
-        lines += [_indent_visibly(line) for line in frame.splitlines()]
+        lines += [_indent_visibly(line) for line in frame.splitlines() or [""]]
     return "\r".join(lines)
 
 
@@ -53,7 +78,7 @@ def _indent_visibly(line: str) -> str:
     return "\u00a0" * (len(line) - len(text)) + text
 
 
-def _is_ours(filename: str) -> bool:
+def is_ours(filename: str) -> bool:
     return filename.startswith(OWN_FOLDER)
 
 

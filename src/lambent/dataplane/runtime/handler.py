@@ -19,36 +19,36 @@ class HandlerNotLoaded(Exception):
 
 
 def load_handler(reference: str) -> Handler:
-    """Raises HandlerNotLoaded with the contract's error document; SystemExit passes through."""
+    """Raises HandlerNotLoaded with the contract's error document; what is no Exception passes through."""
     module_name, dot, name = reference.rpartition(".")
     if not dot:
         message = "Bad handler '{}': not enough values to unpack (expected 2, got 1)".format(reference)
         raise HandlerNotLoaded(_fault("Runtime.MalformedHandlerName", message))
-    module_path = module_name.replace("/", ".")
-    if module_path.split(".")[0] in sys.builtin_module_names:
+    if module_name.split(".")[0] in sys.builtin_module_names:
         message = "Cannot use built-in module {} as a handler module".format(module_name)
         raise HandlerNotLoaded(_fault("Runtime.BuiltInModuleConflict", message))
-    module = _import(module_path, module_name)
-    handler = getattr(module, name, None)
-    if not callable(handler):
-        problem = "is not callable" if handler is not None else "missing on module '{}'".format(module_name)
-        raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", "Handler '{}' {}".format(name, problem)))
-    return handler  # type: ignore[no-any-return]
-
-
-def _import(module_path: str, module_name: str) -> Any:
+    module = _import(module_name)
     try:
-        return importlib.import_module(module_path)
+        # One that cannot be called is an error of each invocation, not of the init.
+        return getattr(module, name)  # type: ignore[no-any-return]
+    except AttributeError as exc:
+        message = "Handler '{}' missing on module '{}'".format(name, module_name)
+        raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", message)) from exc
+    except Exception as exc:
+        raise HandlerNotLoaded(faults.describe(exc, "")) from exc
+
+
+def _import(module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name.replace("/", "."))
     except ImportError as exc:
         message = "Unable to import module '{}': {}".format(module_name, exc)
         raise HandlerNotLoaded(_fault("Runtime.ImportModuleError", message)) from exc
     except SyntaxError as exc:
-        where = '  File "{}" Line {}\n    {}\n'.format(exc.filename, exc.lineno, (exc.text or "").rstrip("\n"))
+        where = '  File "{}" Line {}\n    {}'.format(exc.filename, exc.lineno, exc.text)
         message = "Syntax error in module '{}': {}".format(module_name, exc)
         raise HandlerNotLoaded(_fault("Runtime.UserCodeSyntaxError", message, [where])) from exc
-    except (SystemExit, KeyboardInterrupt):
-        raise
-    except BaseException as exc:
+    except Exception as exc:
         raise HandlerNotLoaded(faults.describe(exc, "")) from exc
 
 

@@ -11,16 +11,28 @@ import os
 import sys
 import time
 import traceback
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
+from lambent.dataplane.runtime import faults
 from lambent.dataplane.runtime.faults import Fault
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _LEVELS = {"TRACE": logging.DEBUG, "FATAL": logging.CRITICAL, "WARN": logging.WARNING}
 _KNOWN = frozenset(logging.LogRecord("", 0, "", 0, None, None, None).__dict__) - {"taskName"} | {
     "aws_request_id",
-    "message",
-    "asctime",
+    "tenant_id",
+    "_frame_type",
 }
+_UNHANDLED = (
+    "LAMBDA_WARNING: Unhandled exception. The most likely cause is an issue in the function code. However, in rare "
+    "cases, a Lambda runtime update can cause unexpected function behavior. For functions using managed runtimes, "
+    "runtime updates can be triggered by a function change, or can be applied automatically. To determine if the "
+    "runtime has been updated, check the runtime version in the INIT_START log entry. If this error correlates with a "
+    "change in the runtime version, you may be able to mitigate this error by temporarily rolling back to the previous "
+    "runtime version. For more information, see https://docs.aws.amazon.com/lambda/latest/dg/runtimes-update.html\r"
+)
+"""What the contract's runtime says before the error of an init."""
 
 
 class Requests:
@@ -39,10 +51,8 @@ class _TextHandler(logging.Handler):
     """Writes to whatever sys.stdout is now, unbuffered by us; several lines stay one event."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            write_line(self.format(record).replace("\n", "\r"))
-        except Exception:
-            self.handleError(record)
+        # A record that cannot be formatted is an error of the call that logs it, as with the contract's runtime.
+        write_line(self.format(record).replace("\n", "\r"))
 
 
 def write_line(text: str) -> None:
@@ -62,24 +72,20 @@ def write_line(text: str) -> None:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        kind, value, trace = record.exc_info or (None, None, None)
         body: Dict[str, Any] = {
-            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname,
+            "timestamp": time.strftime(_TIME, time.gmtime(record.created)),
+            "level": logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10),
             "message": record.msg if isinstance(record.msg, dict) and not record.args else record.getMessage(),
             "logger": record.name,
+            "stackTrace": traceback.format_tb(trace) if kind else None,
+            "errorType": kind.__name__ if kind else None,
+            "errorMessage": str(value) if kind else None,
+            "requestId": Requests.current,
+            "location": "{}:{}:{}".format(record.pathname, record.funcName, record.lineno) if kind else None,
         }
-        if record.exc_info:
-            kind, value, trace = record.exc_info
-            body["stackTrace"] = traceback.format_tb(trace)
-            body["errorType"] = kind.__name__ if kind else None
-            body["errorMessage"] = str(value)
-            body["location"] = "{}:{}:{}".format(record.pathname, record.funcName, record.lineno)
-        if Requests.current:
-            body["requestId"] = Requests.current
-        for key, value in record.__dict__.items():
-            if key not in _KNOWN and key not in body and value is not None:
-                body[key] = value
-        return json.dumps(body, ensure_ascii=False, default=str)
+        body.update((key, value) for key, value in record.__dict__.items() if key not in _KNOWN and key not in body)
+        return _encode({key: value for key, value in body.items() if value is not None})
 
 
 def set_up_logging(log_format: str, level: str) -> None:
@@ -102,12 +108,12 @@ def log_fault(fault: Fault, log_format: str, text: str) -> None:
     if log_format != "JSON":
         write_line(text)
         return
-    body: Dict[str, Optional[Any]] = {
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "level": "ERROR",
-        "errorMessage": fault.message,
-        "errorType": fault.error_type,
-        "requestId": fault.request_id or "",
-        "stackTrace": fault.stack,
-    }
-    write_line(json.dumps(body, ensure_ascii=False))
+    body = {"timestamp": time.strftime(_TIME, time.gmtime()), "level": "ERROR", **fault.as_document()}
+    write_line(faults.write_json(body))
+
+
+def warn_of_unhandled() -> None:
+    try:
+        logging.warning(_UNHANDLED)
+    except Exception:  # noqa: S110 - by a handler that user code added; the error that is told next matters more
+        pass

@@ -7,25 +7,40 @@ ASCII. The standard library's encoder writes everything else the same, and fast;
 
 from __future__ import annotations
 
+import collections
 import json
+import os
 import sys
 from decimal import Decimal
-from typing import Any, Callable, Dict, List, Optional, Set
+from marshal import dumps as dump_builtins
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Union
+
+from lambent.dataplane.runtime.faults import ESCAPES_TEXT, Refused
 
 MAX_RESPONSE_BYTES = 6_291_556
-ESCAPES_TEXT = sys.version_info < (3, 12)
 
-_DECODER = json.JSONDecoder()
-_ENCODERS = {escapes: json.JSONEncoder(ensure_ascii=escapes).encode for escapes in (False, True)}
 _ESCAPE: Dict[bool, Callable[[str], str]] = {
     False: json.encoder.encode_basestring,
     True: json.encoder.encode_basestring_ascii,
 }
-_UNUSUAL, _SCALAR, _SEQUENCE, _MAPPING = range(4)
+_SCALARS = frozenset((str, int, float, bool, type(None), Decimal, bytes))
+_SEQUENCES = frozenset((list, tuple))
+_MAPPINGS = frozenset((dict, collections.OrderedDict, collections.defaultdict, collections.Counter))
+_FEW_VALUES = 24
+_DUMP_VERSION = 2
+"""The last without shared references, for which each value costs a look-up."""
 
 
-class NotMarshalled(Exception):
+class NotMarshalled(Refused):
     """The result has no JSON form."""
+
+    error_type = "Runtime.MarshalError"
+
+
+class NotUnmarshalled(Refused):
+    """The event is no JSON text."""
+
+    error_type = "Runtime.UnmarshalError"
 
 
 class ResponseTooLarge(Exception):
@@ -36,8 +51,12 @@ class ResponseTooLarge(Exception):
 
 
 def decode_event(data: bytes) -> Any:
-    """Raises ValueError."""
-    return _DECODER.decode(data.decode("utf-8"))
+    """Raises NotUnmarshalled."""
+    try:
+        text = data.decode("utf-8")
+        return _DECODER.decode(text[1:] if text.startswith("\ufeff") else text)
+    except Exception as exc:
+        raise NotUnmarshalled("Unable to unmarshal input: {}".format(exc)) from exc
 
 
 def encode_result(result: Any, *, escapes_text: bool = ESCAPES_TEXT) -> bytes:
@@ -51,11 +70,51 @@ def encode_result(result: Any, *, escapes_text: bool = ESCAPES_TEXT) -> bytes:
     return data
 
 
+def _refuse_constant(_name: str) -> NoReturn:
+    # The standard library reads NaN and Infinity, the contract's decoder does not.
+    raise ValueError("Expecting value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+class _FastEncoder(json.JSONEncoder):
+    """The standard library's, compiled. A decimal goes through it as a marked text, whose marks are then cut off.
+
+    The mark is secret, so that no text of a user can pass for a number.
+    """
+
+    _mark = os.urandom(16).hex()
+    _marked = False
+
+    def default(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return str(value, "utf-8")
+        if type(value) is not Decimal:
+            return super().default(value)
+        if value.is_nan():
+            return float("nan")
+        self._marked = True
+        return "{0}{1}{0}".format(self._mark, value)
+
+    def write(self, value: Any) -> Optional[str]:
+        """None for what it cannot write, which others may: keys that are bytes, objects with `_asdict`."""
+        self._marked = False
+        try:
+            text = self.encode(value)
+        except TypeError:
+            return None
+        return text.replace('"' + self._mark, "").replace(self._mark + '"', "") if self._marked else text
+
+
+_ENCODERS = {escapes: _FastEncoder(ensure_ascii=escapes) for escapes in (False, True)}
+
+
 def _encode(result: Any, escapes_text: bool) -> bytes:
     if isinstance(result, bytes):
         # As it is: what Lambda's own runtime sends as "application/unknown".
         return result
-    text = _write_fast(result, escapes_text) if _is_usual(result) else None
+    text = _ENCODERS[escapes_text].write(result) if _is_plain(result) else None
     if text is None:
         text = _Writer(_ESCAPE[escapes_text]).write(result)
     try:
@@ -65,46 +124,38 @@ def _encode(result: Any, escapes_text: bool) -> bytes:
         return _encode(result, True)
 
 
-_kinds: Dict[type, int] = {}
-
-
-def _write_fast(result: Any, escapes_text: bool) -> Optional[str]:
-    """None for keys that the two encoders treat differently."""
+def _is_plain(result: Any) -> bool:
+    """Whether no container in it is one of those that the two encoders treat differently."""
+    plain = _has_plain_containers(result, _FEW_VALUES)
+    if plain is not None:
+        return plain
     try:
-        return _ENCODERS[escapes_text](result)
-    except TypeError:
-        return None
+        # Refuses whatever is not exactly of a built-in type, at a fraction of a look at each value here. Not for few
+        # values, which may be long texts: it copies.
+        dump_builtins(result, _DUMP_VERSION)
+    except (ValueError, MemoryError):
+        return bool(_has_plain_containers(result, sys.maxsize))
+    return True
 
 
-def _classify(type_: type) -> int:
-    if issubclass(type_, (str, int, float, type(None))):
-        return _SCALAR
-    if issubclass(type_, list):
-        return _SEQUENCE
-    if callable(getattr(type_, "_asdict", None)):
-        return _UNUSUAL
-    if issubclass(type_, tuple):
-        return _SEQUENCE
-    return _MAPPING if issubclass(type_, dict) else _UNUSUAL
-
-
-def _is_usual(result: Any) -> bool:
-    """Whether both encoders write all of it alike, keys aside."""
+def _has_plain_containers(result: Any, most_values: int) -> Optional[bool]:
+    """None for more values than it may look at."""
     seen: Set[int] = set()
     waiting = [result]
     while waiting:
         value = waiting.pop()
         type_ = type(value)
-        kind = _kinds.get(type_)
-        if kind is None:
-            kind = _kinds[type_] = _classify(type_)
-        if kind == _SCALAR:
+        if type_ in _SCALARS:
             continue
-        if kind == _UNUSUAL:
+        if type_ in _SEQUENCES or type_ in _MAPPINGS:
+            if len(value) > most_values:
+                return None
+            if id(value) not in seen:
+                seen.add(id(value))
+                most_values -= len(value)
+                waiting.extend(value if type_ in _SEQUENCES else value.values())
+        elif isinstance(value, (list, tuple, dict)):
             return False
-        if id(value) not in seen:
-            seen.add(id(value))
-            waiting.extend(value.values() if kind == _MAPPING else value)
     return True
 
 
@@ -121,59 +172,66 @@ class _Writer:
         return "".join(self._pieces)
 
     def _write(self, value: Any) -> None:
-        if isinstance(value, bytes):
-            self._pieces.append(self._escape(str(value, "utf-8")))
-        elif isinstance(value, list):
-            self._write_sequence(value)
-        elif callable(getattr(value, "_asdict", None)):
-            self._write_mapping(value._asdict(), owner=value)
-        elif isinstance(value, tuple):
-            self._write_sequence(value)
-        elif isinstance(value, dict):
-            self._write_mapping(value, owner=value)
-        else:
-            self._pieces.append(self._spell(value))
-
-    def _spell(self, value: Any) -> str:
-        if isinstance(value, str):
-            return self._escape(value)
-        if isinstance(value, Decimal):
-            return "NaN" if value.is_nan() else str(value)
-        # Numbers, None and booleans, and the error for anything else.
-        return _ENCODERS[True](value)
-
-    def _write_sequence(self, values: Any) -> None:
-        self._enter(values)
-        self._pieces.append("[")
-        for number, value in enumerate(values):
-            if number:
-                self._pieces.append(", ")
-            self._write(value)
-        self._pieces.append("]")
-        self._open.discard(id(values))
-
-    def _write_mapping(self, values: Any, *, owner: Any) -> None:
-        self._enter(owner)
-        self._pieces.append("{")
-        for number, (key, value) in enumerate(values.items()):
-            if number:
-                self._pieces.append(", ")
-            self._pieces.append(self._escape(_name(key)) + ": ")
-            self._write(value)
-        self._pieces.append("}")
-        self._open.discard(id(owner))
-
-    def _enter(self, value: Any) -> None:
+        """One call for each level of nesting, so that depth is limited as with the contract's."""
+        put = self._pieces.append
+        if isinstance(value, (str, bytes)) or value is None or isinstance(value, (int, float)):
+            put(self._escape(_read_text(value)) if isinstance(value, (str, bytes)) else _spell(value))
+            return
+        fields = _read_fields(value)
+        if fields is None and not isinstance(value, (list, tuple, dict)):
+            put(_spell_decimal(value))
+            return
         if id(value) in self._open:
             raise ValueError("Circular reference detected")
         self._open.add(id(value))
+        if fields is None and not isinstance(value, dict):
+            separator = "["
+            for item in value:
+                put(separator)
+                self._write(item)
+                separator = ", "
+            put("[]" if separator == "[" else "]")
+        else:
+            separator = "{"
+            for key, item in (value if fields is None else fields).items():
+                put(separator + self._escape(_name(key)) + ": ")
+                self._write(item)
+                separator = ", "
+            put("{}" if separator == "{" else "}")
+        self._open.discard(id(value))
+
+
+def _read_fields(value: Any) -> Optional[Dict[Any, Any]]:
+    method = getattr(value, "_asdict", None)
+    if not callable(method):
+        return None
+    try:
+        fields = method()
+    except TypeError:
+        return None
+    if not isinstance(fields, dict):
+        raise TypeError("_asdict() must return a dict, not {}".format(type(fields).__name__))
+    return fields
+
+
+def _read_text(value: Union[str, bytes]) -> str:
+    return str(value, "utf-8") if isinstance(value, bytes) else value
+
+
+def _spell(value: Any) -> str:
+    """Numbers, None and booleans."""
+    return _ENCODERS[True].encode(value)
+
+
+def _spell_decimal(value: Any) -> str:
+    if not isinstance(value, Decimal):
+        raise TypeError("Object of type {} is not JSON serializable".format(value.__class__.__name__))
+    return "NaN" if value.is_nan() else str(value)
 
 
 def _name(key: Any) -> str:
-    if isinstance(key, str):
-        return key
-    if isinstance(key, bytes):
-        return str(key, "utf-8")
+    if isinstance(key, (str, bytes)):
+        return _read_text(key)
     if key is None or isinstance(key, (int, float)):
-        return _ENCODERS[True](key)
+        return _spell(key)
     raise TypeError("keys must be str, int, float, bool or None, not {}".format(type(key).__name__))

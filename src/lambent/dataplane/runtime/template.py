@@ -21,7 +21,7 @@ import time
 from typing import Any, Dict, List, NoReturn, Tuple
 
 from lambent.dataplane.jail import descriptors, forks
-from lambent.dataplane.runtime import bootstrap, context, faults, logs, snapshot_hooks
+from lambent.dataplane.runtime import bootstrap, context, exits, faults, logs, snapshot_hooks
 from lambent.dataplane.runtime.handler import Handler
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.spec import EnvironmentSpec
@@ -125,7 +125,7 @@ def _serve(spec: EnvironmentSpec, handler: Handler) -> NoReturn:
         snapshot_hooks.run_after_restore()
     except BaseException as exc:
         fail(control, spec, "Runtime.AfterRestoreError", exc)
-    bootstrap.flush()
+    exits.flush()
     control.sendall(frames.encode(frames.READY, b"{}"))
     bootstrap.Loop(control, handler, spec.log_format).run()
 
