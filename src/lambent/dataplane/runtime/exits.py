@@ -43,7 +43,8 @@ def _read_status(exc: SystemExit) -> int:
 
 def _show(exc: BaseException) -> None:
     try:
-        sys.excepthook(type(exc), exc, _skip_own(exc.__traceback__))
+        shown = exc.with_traceback(_skip_own(exc.__traceback__))
+        sys.excepthook(type(shown), shown, shown.__traceback__)
     except Exception as failure:
         _print_error("{}: {}".format(type(exc).__name__, type(failure).__name__))
 
