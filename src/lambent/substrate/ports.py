@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,3 +91,61 @@ class Blobs(Protocol):
     def path(self, digest: str) -> Path | None:
         """Where the bytes lie as a file, if they do."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """The tables of one module, all named after it. `versions[N-1]` is the script that leads to format N."""
+
+    name: str
+    versions: tuple[str, ...]
+
+
+class Rows(Protocol):
+    """What a statement gives: tuples, in order."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]: ...
+
+    @property
+    def get(self) -> Any:
+        """All rows, shortened: None for none, one row without its list, one column without its row."""
+        ...
+
+
+class Connection(Protocol):
+    """The SQL of SQLite. Statements are complete when `execute` returns; rows are then read."""
+
+    def execute(self, statements: str, bindings: Sequence[Any] | Mapping[str, Any] | None = None, /) -> Rows: ...
+
+    def executemany(
+        self, statements: str, sequenceofbindings: Sequence[Sequence[Any]] | Sequence[Mapping[str, Any]], /
+    ) -> Rows: ...
+
+    def changes(self) -> int:
+        """Rows that the last statement changed."""
+        ...
+
+    def last_insert_rowid(self) -> int: ...
+
+
+class Tables(Protocol):
+    """Relational tables with one writer: what the event plane keeps (events, messages, schedules, checkpoints).
+
+    The modules share one database, so that one transaction may span them: an event is done *and* its record lies in a
+    queue, or neither.
+    """
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` as one transaction and return its result when that is durable.
+
+        It runs on the writer's thread, within a savepoint: it must be quick and touch nothing but the connection and
+        values of its own. One commit serves all that were waiting. What `work` raises undoes its own writes, and is
+        raised here. Raises PlatformError for what the store could not do; a full disk is `retry_safe`.
+        """
+        ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on a consistent snapshot, away from the writer. Sees every write that has returned."""
+        ...
+
+    async def close(self) -> None: ...

@@ -30,11 +30,11 @@ def test_a_full_disk_fails_the_commit_loses_nothing_and_heals_when_there_is_room
     command = [*unshare, "sh", "-c", MOUNT_AND_RUN, "sh", str(tmp_path), sys.executable, str(CHILD)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "refused: The document store's disk is full; nothing was written." in done.stdout
+    assert "refused: The store's disk is full; nothing was written." in done.stdout
 
 
 def test_a_file_size_limit_fails_the_commit_loses_nothing_and_heals_when_lifted(tmp_path: Path) -> None:
     command = [sys.executable, str(CHILD), str(tmp_path / "documents.sqlite"), "limit"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "refused: The document store" in done.stdout
+    assert "refused: The store" in done.stdout

@@ -10,7 +10,6 @@ import apsw
 import pytest
 
 from lambent.model.errors import PlatformError
-from lambent.substrate.ports import Write
 from lambent.substrate.sqlite.sql import load_migrations, load_queries
 from lambent.substrate.sqlite.writer import Transaction, Writer
 
@@ -54,13 +53,17 @@ class Client:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._loop = asyncio.get_running_loop()
-        self.writer = Writer(connection, load_queries(), self._settle)
+        self.writer = Writer(connection, self._settle)
 
     async def commit(self, key: str) -> Exception | None:
-        transaction = Transaction(writes=[Write(collection="c", key=key, value=b"")], done=self._loop.create_future())
+        def put(connection: apsw.Connection) -> None:
+            document = {"collection": "c", "key": key, "value": b"", "revision": 1}
+            connection.execute(load_queries()["put_document"], document)
+
+        transaction = Transaction(work=put, done=self._loop.create_future())
         self.writer.submit(transaction)
         await transaction.done
-        return transaction.outcome
+        return transaction.error
 
     async def close(self) -> None:
         await asyncio.to_thread(self.writer.close)
@@ -96,7 +99,7 @@ async def test_a_passing_error_fails_its_commit_and_the_next_one_succeeds(tmp_pa
     path = tmp_path / "documents.sqlite"
     client = Client(open_failing(path))
     FailingFile.error = apsw.SQLITE_FULL
-    assert str(await client.commit("during")) == "The document store's disk is full; nothing was written."
+    assert str(await client.commit("during")) == "The store's disk is full; nothing was written."
     FailingFile.error = 0
     assert await client.commit("after") is None
     await client.close()

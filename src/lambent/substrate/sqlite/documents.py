@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from lambent.model.errors import PlatformError
-from lambent.substrate.ports import Change, Document, Write
+from lambent.substrate.ports import Change, Conflict, Document, Write
 from lambent.substrate.sqlite import opening
 from lambent.substrate.sqlite.reader import Reader
 from lambent.substrate.sqlite.sql import load_migrations, load_queries
@@ -27,7 +28,7 @@ class SqliteDocuments:
         self.path = path
         self._lock = lock
         self._queries = load_queries()
-        self._writer = Writer(writing, self._queries, self._settle)
+        self._writer = Writer(writing, self._settle)
         self._reader = Reader(reading)
         self._watches = Watches()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,7 +64,7 @@ class SqliteDocuments:
         if not writes:
             return
         done = self._own_loop().create_future()
-        self._writer.submit(Transaction(writes=tuple(writes), done=done))
+        self._writer.submit(Transaction(work=functools.partial(_write, tuple(writes), self._queries), done=done))
         await done
 
     def watch(self, *collections: str) -> AsyncIterator[Change]:
@@ -103,11 +104,11 @@ class SqliteDocuments:
 
     def _announce(self, batch: Sequence[Transaction]) -> None:
         # Watchers before committers: who sees a commit return may rely on the change being on its way.
-        changes = [change for transaction in batch for change in transaction.changes]
+        changes = [change for transaction in batch for change in transaction.result or ()]
         if changes:
             self._watches.publish(changes)
         for transaction in batch:
-            _resolve(transaction)
+            transaction.resolve()
 
 
 def open_documents(path: Path) -> SqliteDocuments:
@@ -132,10 +133,27 @@ def end_of_prefix(prefix: str) -> str | None:
     return head[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
-def _resolve(transaction: Transaction) -> None:
-    if transaction.done.done():
+def _write(writes: Sequence[Write], queries: Mapping[str, str], connection: apsw.Connection) -> list[Change]:
+    """On the writer's thread. Raises Conflict."""
+    changes: list[Change] = []
+    try:
+        for write in writes:
+            _apply(write, queries, connection, changes)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise PlatformError(f"The store could not write: {exc}") from exc
+    return changes
+
+
+def _apply(write: Write, queries: Mapping[str, str], connection: apsw.Connection, changes: list[Change]) -> None:
+    place = {"collection": write.collection, "key": write.key}
+    revision = connection.execute(queries["get_revision"], place).get or 0
+    if write.expect is not None and write.expect != revision:
+        raise Conflict(write.collection, write.key)
+    if write.value is None:
+        if revision:
+            connection.execute(queries["delete_document"], place)
+            changes.append(Change(collection=write.collection, key=write.key, document=None))
         return
-    if transaction.outcome is not None:
-        transaction.done.set_exception(transaction.outcome)
-    else:
-        transaction.done.set_result(None)
+    document = Document(write.key, bytes(write.value), revision + 1)
+    connection.execute(queries["put_document"], {**place, "value": document.value, "revision": document.revision})
+    changes.append(Change(collection=write.collection, key=write.key, document=document))

@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from lambent.model.errors import OperatorError
+from lambent.substrate.ports import Schema
 
 _BUSY_TIMEOUT_MS = 5_000
 """For backup tools that read beside us; nobody else writes."""
@@ -46,8 +47,11 @@ def lock_store(path: Path) -> int:
     return fd
 
 
-def open_writing(path: Path, migrations: Sequence[str]) -> apsw.Connection:
-    """The one connection that writes and checkpoints, its schema up to date. Raises OperatorError."""
+def open_writing(path: Path, migrations: Sequence[str], schemas: Sequence[Schema] = ()) -> apsw.Connection:
+    """The one connection that writes and checkpoints, its schema up to date. Raises OperatorError.
+
+    `migrations` are the store's own, counted by `user_version`; `schemas` those of the modules that share it.
+    """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = apsw.Connection(str(path))
@@ -58,6 +62,8 @@ def open_writing(path: Path, migrations: Sequence[str]) -> apsw.Connection:
         _check(connection, path)
         _settle(connection, path)
         _migrate(connection, path, migrations)
+        for schema in schemas:
+            migrate_schema(connection, path, schema)
     except (apsw.CorruptError, apsw.NotADBError) as exc:
         connection.close()
         raise _damaged(path, str(exc)) from exc
@@ -109,6 +115,21 @@ def _migrate(connection: apsw.Connection, path: Path, migrations: Sequence[str])
         with connection:
             connection.execute(script).fetchall()
             connection.pragma("user_version", number)
+
+
+def migrate_schema(connection: apsw.Connection, path: Path, schema: Schema) -> None:
+    """Bring one module's tables up to date; each step is one transaction. Raises OperatorError."""
+    connection.execute("CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT")
+    version = connection.execute("SELECT version FROM schemas WHERE name = ?", (schema.name,)).get or 0
+    if version > len(schema.versions):
+        raise OperatorError(
+            f"{path} was written by a newer Lambent ({schema.name}: format {version}, this one knows "
+            f"{len(schema.versions)}): start that version or choose another data folder"
+        )
+    for number, script in enumerate(schema.versions[version:], start=version + 1):
+        with connection:
+            connection.execute(script).fetchall()
+            connection.execute("INSERT OR REPLACE INTO schemas VALUES (?, ?)", (schema.name, number))
 
 
 def _damaged(path: Path, finding: str) -> OperatorError:

@@ -22,11 +22,11 @@ class Reader:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._queue: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="lambent documents reader", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lambent store reader", daemon=True)
         self._thread.start()
 
     async def ask(self, question: Callable[[apsw.Connection], T]) -> T:
-        """Run `question` on the reader's thread. Raises PlatformError for what SQLite raises."""
+        """Run `question` on the reader's thread. Raises what it raises; PlatformError for what SQLite raises."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.put((question, done))
         return await done
@@ -45,8 +45,10 @@ class Reader:
                 answer = question(self._connection)
             # A thread that others wait for: the error belongs to the one who asked.
             except Exception as exc:
-                error = PlatformError(f"The document store could not read: {exc}", retry_safe=True)
-                error.__cause__ = exc
+                error = exc
+                if isinstance(exc, apsw.Error):
+                    error = PlatformError(f"The store could not read: {exc}", retry_safe=True)
+                    error.__cause__ = exc
             # RuntimeError: the loop was closed, so nobody waits any more.
             with contextlib.suppress(RuntimeError):
                 done.get_loop().call_soon_threadsafe(_resolve, done, answer, error)

@@ -12,42 +12,46 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import apsw
 
 from lambent.model.errors import PlatformError
-from lambent.substrate.ports import Change, Conflict, Document, Write
 
 _BATCH_TRANSACTIONS = 256
 _FATAL = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
 
+Work = Callable[[apsw.Connection], Any]
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Transaction:
-    """`outcome` and `changes` are set by the writer; `done` is resolved on the event loop."""
+    """`result` or `error` is set by the writer; `done` is resolved on the event loop, by whoever is settled with."""
 
-    writes: Sequence[Write]
-    done: asyncio.Future[None]
-    outcome: Conflict | PlatformError | None = None
-    changes: list[Change] = dataclasses.field(default_factory=list)
+    work: Work
+    done: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+    def resolve(self) -> None:
+        if self.done.done():
+            return
+        if self.error is not None:
+            self.done.set_exception(self.error)
+        else:
+            self.done.set_result(self.result)
 
 
 class Writer:
     """A thread with the writing connection. `settle` is called on it with each batch that is done."""
 
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        queries: Mapping[str, str],
-        settle: Callable[[Sequence[Transaction]], None],
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, settle: Callable[[Sequence[Transaction]], None]) -> None:
         self._connection = connection
-        self._queries = queries
         self._settle = settle
         self._queue: queue.SimpleQueue[Transaction | None] = queue.SimpleQueue()
         self._broken = ""
-        self._thread = threading.Thread(target=self._run, name="lambent documents writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lambent store writer", daemon=True)
         self._thread.start()
 
     def submit(self, transaction: Transaction) -> None:
@@ -86,42 +90,24 @@ class Writer:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for transaction in batch:
-                self._apply_apart(transaction)
+                self._do_apart(transaction)
             self._connection.execute("COMMIT")
         # A thread that others wait for: whatever went wrong is theirs to hear, and the next batch is tried.
         except Exception as exc:
             self._undo_all()
             self._fail(batch, self._explain(exc))
 
-    def _apply_apart(self, transaction: Transaction) -> None:
+    def _do_apart(self, transaction: Transaction) -> None:
         self._connection.execute("SAVEPOINT one")
         try:
-            for write in transaction.writes:
-                self._apply(write, transaction.changes)
+            transaction.result = transaction.work(self._connection)
         except Exception as exc:
             # Some errors (a full disk) end the whole transaction by themselves: then all of the batch has failed.
             if not self._connection.in_transaction:
                 raise
             self._connection.execute("ROLLBACK TO one")
-            transaction.outcome = exc if isinstance(exc, Conflict) else self._explain(exc)
-            transaction.changes.clear()
+            transaction.error = self._explain(exc) if isinstance(exc, apsw.Error) else exc
         self._connection.execute("RELEASE one")
-
-    def _apply(self, write: Write, changes: list[Change]) -> None:
-        place = {"collection": write.collection, "key": write.key}
-        revision = self._connection.execute(self._queries["get_revision"], place).get or 0
-        if write.expect is not None and write.expect != revision:
-            raise Conflict(write.collection, write.key)
-        if write.value is None:
-            if revision:
-                self._connection.execute(self._queries["delete_document"], place)
-                changes.append(Change(collection=write.collection, key=write.key, document=None))
-            return
-        document = Document(write.key, bytes(write.value), revision + 1)
-        self._connection.execute(
-            self._queries["put_document"], {**place, "value": document.value, "revision": document.revision}
-        )
-        changes.append(Change(collection=write.collection, key=write.key, document=document))
 
     def _undo_all(self) -> None:
         if self._connection.in_transaction:
@@ -130,18 +116,17 @@ class Writer:
 
     def _explain(self, exc: Exception) -> PlatformError:
         if isinstance(exc, apsw.FullError):
-            error = PlatformError("The document store's disk is full; nothing was written.", retry_safe=True)
+            error = PlatformError("The store's disk is full; nothing was written.", retry_safe=True)
         elif isinstance(exc, apsw.IOError) and getattr(exc, "extendedresult", 0) in _FATAL:
-            self._broken = "The document store's disk failed to sync; check the disk and restart the node."
+            self._broken = "The store's disk failed to sync; check the disk and restart the node."
             error = PlatformError(self._broken)
         else:
-            error = PlatformError(f"The document store could not write: {exc}")
+            error = PlatformError(f"The store could not write: {exc}")
         error.__cause__ = exc
         return error
 
     @staticmethod
     def _fail(batch: Sequence[Transaction], error: PlatformError) -> None:
-        # A conflict found within an undone batch may have been with writes that were undone too.
+        # What one of them was refused for within an undone batch may have come of writes that were undone too.
         for transaction in batch:
-            transaction.outcome = error
-            transaction.changes.clear()
+            transaction.result, transaction.error = None, error
