@@ -5,21 +5,28 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from lambent.awsapi.http import Headers, HttpRequest, HttpResponse
+from lambent.awsapi.json_values import (
+    DECIMAL,
+    NUMBERS,
+    decode_json,
+    encode_timestamp,
+    encode_value,
+    parse_structure,
+    parse_timestamp,
+    parse_value,
+    serialization_error,
+)
 from lambent.awsapi.models import OperationModel, ServiceModel, Shape
 from lambent.model.errors import CallerError
 
 _JSON = (b"content-type", b"application/json")
-_NUMBERS = ("integer", "long", "float", "double")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
 
 class _Route:
@@ -94,10 +101,10 @@ class RestJson:
             if value is not None:
                 parameters[shape.payload] = value
         elif request.body and _has_body_members(shape):
-            body = _decode(request.body)
+            body = decode_json(request.body)
             if not isinstance(body, dict):
-                raise _serialization("the request body must be a JSON object")
-            parameters |= _parse_structure(body, shape, "", only_body=True)
+                raise serialization_error("the request body must be a JSON object")
+            parameters |= parse_structure(body, shape, "", only_body=True)
         return parameters
 
     def write_result(self, operation: OperationModel, result: Mapping[str, Any]) -> HttpResponse:
@@ -120,7 +127,7 @@ class RestJson:
                 for key, text in value.items():
                     _add_header(response.headers, prefix + key, text, member.value)
             else:
-                body[member.traits.get("locationName", name)] = _encode_value(value, member)
+                body[member.traits.get("locationName", name)] = encode_value(value, member)
         _write_body(response, shape, result, body)
         return response
 
@@ -200,14 +207,14 @@ def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
         if shape.trait("jsonvalue"):
             return base64.b64decode(text, validate=True).decode()
     except ValueError:
-        raise _serialization(f"'{name}' is not base64 of text") from None
-    if kind in _NUMBERS:
+        raise serialization_error(f"'{name}' is not base64 of text") from None
+    if kind in NUMBERS:
         return _parse_number_text(text, shape, name)
     if kind == "timestamp":
-        return _parse_timestamp(text, shape)
+        return parse_timestamp(text, shape)
     if kind == "boolean":
         if text not in ("true", "false"):
-            raise _serialization(f"'{text}' at '{name}' is not true or false")
+            raise serialization_error(f"'{text}' at '{name}' is not true or false")
         return text == "true"
     return text
 
@@ -215,8 +222,8 @@ def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
 def _parse_number_text(text: str, shape: Shape, name: str) -> int | float:
     # Python's own conversions take more than the contract: 1_000, other scripts' digits, inf.
     whole = shape.kind in ("integer", "long")
-    if not (_WHOLE if whole else _DECIMAL).fullmatch(text):
-        raise _serialization(f"'{text[:40]}' at '{name}' is not of type {shape.kind}")
+    if not (_WHOLE if whole else DECIMAL).fullmatch(text):
+        raise serialization_error(f"'{text[:40]}' at '{name}' is not of type {shape.kind}")
     return int(text) if whole else float(text)
 
 
@@ -227,103 +234,18 @@ def _parse_payload(shape: Shape, body: bytes) -> Any:
         return body.decode("utf-8", "replace")
     if not body:
         return None
-    return _parse_value(_decode(body), shape, "")
-
-
-def _decode(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise _serialization(f"the request body is not JSON: {exc}") from exc
+    return parse_value(decode_json(body), shape, "")
 
 
 def _has_body_members(shape: Shape) -> bool:
     return any(member.traits.get("location") is None for member in shape.members.values())
 
 
-def _parse_structure(body: dict[str, Any], shape: Shape, path: str, *, only_body: bool = False) -> dict[str, Any]:
-    parsed = {}
-    for name, member in shape.members.items():
-        if only_body and member.traits.get("location") is not None:
-            continue
-        value = body.get(member.traits.get("locationName", name))
-        if value is not None:
-            parsed[name] = _parse_value(value, member, f"{path}.{name}" if path else name)
-    return parsed
-
-
-def _parse_value(value: Any, shape: Shape, path: str) -> Any:
-    kind = shape.kind
-    if kind == "structure":
-        return _parse_structure(_expect(value, dict, shape, path), shape, path)
-    if kind == "list":
-        items = _expect(value, list, shape, path)
-        return [_parse_value(item, shape.item, f"{path}[{number}]") for number, item in enumerate(items)]
-    if kind == "map":
-        entries = _expect(value, dict, shape, path).items()
-        return {key: _parse_value(item, shape.value, f"{path}.{key}") for key, item in entries if item is not None}
-    if kind == "string":
-        return _expect(value, str, shape, path)
-    if kind == "boolean":
-        return _expect(value, bool, shape, path)
-    if kind in _NUMBERS:
-        return _parse_number(value, shape, path)
-    if kind == "timestamp":
-        return _parse_timestamp(value, shape)
-    if kind == "blob":
-        return _parse_blob(_expect(value, str, shape, path), path)
-    return value
-
-
-def _expect(value: Any, wanted: type[Any], shape: Shape, path: str) -> Any:
-    if not isinstance(value, wanted):
-        raise _serialization(f"'{path}' must be a {shape.kind}, not {_json_name(value)}")
-    return value
-
-
-def _parse_number(value: Any, shape: Shape, path: str) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _serialization(f"'{path}' must be a number, not {_json_name(value)}")
-    if shape.kind in ("float", "double"):
-        return float(value)
-    if isinstance(value, float) and not value.is_integer():
-        raise _serialization(f"'{path}' must be a whole number")
-    return int(value)
-
-
-def _parse_blob(text: str, path: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        raise _serialization(f"'{path}' is not valid base64") from None
-
-
-def _parse_timestamp(value: Any, shape: Shape) -> datetime:
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
-        if _DECIMAL.fullmatch(value):
-            return datetime.fromtimestamp(float(value), UTC)
-        at = parsedate_to_datetime(value) if "," in value else datetime.fromisoformat(value.replace("Z", "+00:00"))
-        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    except (ValueError, TypeError, OverflowError, OSError):
-        raise _serialization(f"'{value}' is not a timestamp ({shape.name})") from None
-
-
-def _json_name(value: Any) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return names.get(type(value), "null")
-
-
-def _serialization(message: str) -> CallerError:
-    return CallerError("SerializationException", message, status=400)
-
-
 def _add_header(headers: Headers, name: str, value: Any, shape: Shape) -> None:
     if shape.kind == "boolean":
         text = "true" if value else "false"
     elif shape.kind == "timestamp":
-        text = str(_encode_timestamp(value, shape, default="rfc822"))
+        text = str(encode_timestamp(value, shape, default="rfc822"))
     elif shape.trait("jsonvalue"):
         text = base64.b64encode(str(value).encode()).decode()
     else:
@@ -341,36 +263,7 @@ def _write_body(response: HttpResponse, shape: Shape, result: Mapping[str, Any],
             response.body = value
             return
         response.headers.append(_JSON)
-        response.body = msgspec.json.encode(_encode_value(value, member))
+        response.body = msgspec.json.encode(encode_value(value, member))
     elif _has_body_members(shape):
         response.headers.append(_JSON)
         response.body = msgspec.json.encode(body)
-
-
-def _encode_value(value: Any, shape: Shape) -> Any:
-    kind = shape.kind
-    if kind == "structure":
-        members = shape.members
-        return {
-            members[name].traits.get("locationName", name): _encode_value(item, members[name])
-            for name, item in value.items()
-            if item is not None and name in members
-        }
-    if kind == "list":
-        return [_encode_value(item, shape.item) for item in value]
-    if kind == "map":
-        return {key: _encode_value(item, shape.value) for key, item in value.items()}
-    if kind == "blob":
-        return base64.b64encode(value).decode()
-    if kind == "timestamp":
-        return _encode_timestamp(value, shape)
-    return value
-
-
-def _encode_timestamp(value: datetime, shape: Shape, *, default: str = "unixTimestamp") -> Any:
-    form = shape.trait("timestampFormat") or default
-    if form == "iso8601":
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if form == "rfc822":
-        return format_datetime(value.astimezone(UTC), usegmt=True)
-    return value.timestamp()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from lambent.awsapi.context import Operation, RequestContext
 from lambent.awsapi.http import HttpRequest, HttpResponse
+from lambent.awsapi.json_rpc import JsonRpc
 from lambent.awsapi.models import OperationModel, ServiceModel
 from lambent.awsapi.rest_json import RestJson
 from lambent.awsapi.validation import validate
@@ -28,7 +29,7 @@ class Codec(Protocol):
     def write_error(self, error: CallerError) -> HttpResponse: ...
 
 
-CODECS: dict[str, type[RestJson]] = {"rest-json": RestJson}
+CODECS: dict[str, Callable[[ServiceModel], Codec]] = {"rest-json": RestJson, "json": JsonRpc}
 """By the protocol that a model names; further protocols take their place here."""
 
 
@@ -38,7 +39,7 @@ class Service:
     def __init__(self, model: ServiceModel, operations: Mapping[str, Operation]) -> None:
         unknown = operations.keys() - model.operations.keys()
         assert not unknown, f"operations that the model does not have: {unknown}"
-        self._codec: Codec = CODECS[model.metadata["protocol"]](model)
+        self._codec = CODECS[model.metadata["protocol"]](model)
         self._operations = operations
 
     def match(self, request: HttpRequest) -> OperationModel | None:
