@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from lambent.model.errors import CallerError
+
 
 class RequestContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     account: str
@@ -15,6 +17,8 @@ class RequestContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_id: str
     host: str = ""
     """The Host header, for URLs in answers that must lead back here."""
+    service: str = ""
+    """The service that the request was signed for; empty where signatures are not looked at."""
 
 
 Operation = Callable[[RequestContext, dict[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -23,3 +27,12 @@ Operation = Callable[[RequestContext, dict[str, Any]], Awaitable[Mapping[str, An
 Blobs are `bytes`, timestamps `datetime`, structures and maps `dict`; members that are None are left out.
 Raises CallerError for what the contract lists and PlatformError for the rest.
 """
+
+
+def check_scope(context: RequestContext, service: str = "lambda") -> RequestContext:
+    """The context of a request signed for `service`. Raises CallerError for one that was signed for another."""
+    if context.service not in ("", service):
+        raise CallerError(
+            "InvalidSignatureException", f"Credential should be scoped to correct service: '{service}'.", status=403
+        )
+    return context

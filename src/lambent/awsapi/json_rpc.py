@@ -1,6 +1,7 @@
 """The `json` protocol, server side: the operation is named in a header (smithy.io, "AWS JSON 1.0 and 1.1 protocol").
 
-Services that once spoke the query protocol (SQS) promise their old error codes in `x-amzn-query-error` besides.
+Services that once spoke the query protocol (SQS) promise their old error codes in `x-amzn-query-error` besides. No
+model has those codes: an error whose old code is another one than its name brings the header along.
 """
 
 from __future__ import annotations
@@ -51,9 +52,8 @@ class JsonRpc:
         key = "Message" if shape is not None and "Message" in shape.members else "message"
         body = {"__type": self._namespace + name, **error.members, key: error.message}
         headers: Headers = [self._type]
-        if "awsQueryCompatible" in self._model.metadata:
-            old = shape.definition.get("error", {}).get("code", name) if shape is not None else name
+        if "awsQueryCompatible" in self._model.metadata and "x-amzn-query-error" not in error.headers:
             fault = "Sender" if error.status < 500 else "Receiver"
-            headers.append((b"x-amzn-query-error", f"{old};{fault}".encode()))
+            headers.append((b"x-amzn-query-error", f"{name};{fault}".encode()))
         headers += [(header.lower().encode(), value.encode()) for header, value in error.headers.items()]
         return HttpResponse(status=error.status, headers=headers, body=msgspec.json.encode(body))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest
 from lambent.awsapi.sigv4 import Secret, Verifier
@@ -12,10 +14,10 @@ from lambent.model.errors import CallerError
 class SignatureAuthenticator:
     """Accepts requests with a valid signature for this node's region."""
 
-    def __init__(self, accounts: Accounts, *, region: str) -> None:
+    def __init__(self, accounts: Accounts, *, region: str, services: Collection[str] = ("lambda",)) -> None:
         self._accounts = accounts
         self._region = region
-        self._verifier = Verifier(self._find_secret)
+        self._verifier = Verifier(self._find_secret, services=services)
 
     def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext:
         """Raises CallerError for a request whose signature does not hold."""
@@ -33,6 +35,7 @@ class SignatureAuthenticator:
             access_key=identity.access_key,
             request_id=request_id,
             host=request.header(b"host") or "",
+            service=identity.service,
         )
 
     def _find_secret(self, access_key: str) -> Secret | None:

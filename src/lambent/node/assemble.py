@@ -10,15 +10,13 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from lambent.awsapi.context import RequestContext
-from lambent.awsapi.models import load_model
-from lambent.awsapi.service import Service
 from lambent.awsapi.sigv4 import presign
 from lambent.controlplane.operations import operations
 from lambent.controlplane.packages import merged_name
@@ -53,6 +51,7 @@ from lambent.identity.profile import write_profile
 from lambent.model.errors import OperatorError, PlatformError
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
+from lambent.node.event_plane import join_services, open_event_plane
 from lambent.node.folder import DataFolder
 from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
@@ -248,16 +247,7 @@ async def build(
     stack.push_async_callback(zygotes.stop)
     networks = await _open_networks(settings, confine, stack)
     limits = _open_limits(settings, place.node_id(folder), stack)
-    shells = None
-    if networks is not None and settings.prewarm.shells:
-        shells = Shells(
-            count=settings.prewarm.shells,
-            confine=confine,
-            networks=networks,
-            limits=limits,
-            has_room=lambda: dispatcher.has_room(),  # noqa: PLW0108 - bound below
-        )
-        stack.push_async_callback(shells.close)
+    shells = _open_shells(settings, confine, networks, limits, stack, has_room=lambda: dispatcher.has_room())  # noqa: PLW0108 - bound below
     launcher = Launcher(
         Placement(confine=confine, region=settings.region, trees=plane.code.trees),
         zygotes,
@@ -310,7 +300,12 @@ async def build(
         await events.start()
         stack.push_async_callback(events.stop)
 
-    service = Service(load_model("lambda"), operations(plane))
+    event_plane = None
+    if place.owns_state:
+        event_plane = await open_event_plane(
+            settings, folder, stack, documents=documents, directory=directory, invoker=dispatch
+        )
+    services = join_services(operations(plane), event_plane)
     node = Node(
         settings=settings,
         account=account,
@@ -329,11 +324,10 @@ async def build(
     lambent_api = LambentApi(node, place.logs(logs), read_code)
     node.on_drain = lambent_api.end_followers
     node.app = Gateway(
-        authenticator=_authenticator(settings, accounts, account),
+        authenticator=_authenticator(settings, accounts, account, services.signing_names),
         invoke=InvokeEdge(directory, dispatch, place.enqueue(events.accept, directory)),
-        api=place.api(service),
+        api=place.api(services),
         node_api=lambent_api,
-        write_error=service.write_error,
     )
     return node
 
@@ -351,6 +345,22 @@ def _both(first: FollowVersion, second: FollowVersion) -> FollowVersion:
         second(version_arn, revision_id)
 
     return follow
+
+
+def _open_shells(
+    settings: Settings,
+    confine: str,
+    networks: EnvironmentNetworks | None,
+    limits: EnvironmentLimits | None,
+    stack: contextlib.AsyncExitStack,
+    *,
+    has_room: Callable[[], bool],
+) -> Shells | None:
+    if networks is None or not settings.prewarm.shells:
+        return None
+    shells = Shells(count=settings.prewarm.shells, confine=confine, networks=networks, limits=limits, has_room=has_room)
+    stack.push_async_callback(shells.close)
+    return shells
 
 
 def _open_templates(settings: Settings, confine: str, launcher: Launcher, books: Books) -> Templates:
@@ -453,10 +463,12 @@ async def _first_account(accounts: Accounts, settings: Settings) -> tuple[Accoun
     return await accounts.create_account("default", concurrency=settings.account_concurrency)
 
 
-def _authenticator(settings: Settings, accounts: Accounts, account: Account) -> Authenticator:
+def _authenticator(
+    settings: Settings, accounts: Accounts, account: Account, services: Collection[str]
+) -> Authenticator:
     if settings.dev:
         return OpenAuthenticator(account=account.id, region=settings.region)
-    return SignatureAuthenticator(accounts, region=settings.region)
+    return SignatureAuthenticator(accounts, region=settings.region, services=services)
 
 
 def _endpoint(settings: Settings, listener: socket.socket) -> str:

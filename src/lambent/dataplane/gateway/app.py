@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from lambent.awsapi.context import RequestContext
+from lambent.awsapi.context import RequestContext, check_scope
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.gateway.invoke import ROUTE, Answer, InvokeEdge
 from lambent.model import limits
@@ -33,6 +33,8 @@ class Authenticator(Protocol):
 class Api(Protocol):
     async def handle(self, request: HttpRequest, context: RequestContext) -> HttpResponse: ...
 
+    def write_error(self, exc: Exception, request: HttpRequest | None, request_id: str) -> HttpResponse: ...
+
 
 class NodeApi(Protocol):
     """Lambent's own endpoints."""
@@ -48,9 +50,6 @@ class NodeApi(Protocol):
     ) -> None: ...
 
 
-WriteError = Callable[[Exception, str], HttpResponse]
-
-
 class Gateway:
     """Tells requests apart by path, authenticates, hands them on, and writes the one answer."""
 
@@ -61,13 +60,11 @@ class Gateway:
         invoke: InvokeEdge,
         api: Api,
         node_api: NodeApi,
-        write_error: WriteError,
     ) -> None:
         self._authenticator = authenticator
         self._invoke = invoke
         self._api = api
         self._node_api = node_api
-        self._write_error = write_error
 
     def submit(self, request: HttpRequest, reference: bytes, request_id: str, answer: Answer) -> bool:
         """Serve an Invoke without a task: `answer` is called once, now or later. False: serve it as any other."""
@@ -79,12 +76,14 @@ class Gateway:
             return True
 
     def write_error(self, error: Exception, request_id: str) -> HttpResponse:
-        return self._write_error(error, request_id)
+        """Of the Lambda API, which the short way serves."""
+        return self._api.write_error(error, None, request_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         request_id = new_request_id()
+        request: HttpRequest | None = None
         try:
             raw_path: bytes = scope["raw_path"]
             matched = ROUTE.match(raw_path) if scope["method"] == "POST" else None
@@ -98,7 +97,7 @@ class Gateway:
             )
             if self._node_api.serves(raw_path):
                 public = self._node_api.is_public(raw_path)
-                context = None if public else self._authenticator.authenticate(request, request_id)
+                context = None if public else check_scope(self._authenticator.authenticate(request, request_id))
                 await self._node_api.serve(request, context, receive, send)
                 return
             context = self._authenticator.authenticate(request, request_id)
@@ -107,7 +106,7 @@ class Gateway:
             else:
                 response = await self._api.handle(request, context)
         except Exception as exc:
-            response = self._write_error(exc, request_id)
+            response = self._api.write_error(exc, request, request_id)
         await _write(response, request_id, send)
 
 

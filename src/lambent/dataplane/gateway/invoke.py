@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from lambent.awsapi import arns
-from lambent.awsapi.context import RequestContext
+from lambent.awsapi.context import RequestContext, check_scope
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.model import limits
@@ -93,6 +93,7 @@ class InvokeEdge:
         return _write_outcome(await self._dispatch.invoke(target, invocation))
 
     def _resolve(self, request: HttpRequest, reference: bytes, context: RequestContext) -> Target:
+        check_scope(context)
         name, qualifier = reference.decode("latin-1"), ""
         if request.query_string or b"%" in reference or b":" in reference:
             given = parse_qs(request.query_string.decode("latin-1")).get("Qualifier", [""])[0]

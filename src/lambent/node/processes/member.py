@@ -154,7 +154,7 @@ class OneOfSeveral:
             try:
                 response = await local.handle(request, context)
             except Exception as exc:
-                response = local.write_error(exc, context.request_id)
+                response = local.write_error(exc, request, context.request_id)
             return msgspec.msgpack.encode(response)
 
         self._transport.serve_task("api", serve)
@@ -306,8 +306,8 @@ class _OwnersApi:
         answer = await self._ask_owner("api", msgspec.msgpack.encode(call))
         return msgspec.msgpack.decode(answer, type=HttpResponse)
 
-    def write_error(self, exc: Exception, request_id: str) -> HttpResponse:
-        return self._local.write_error(exc, request_id)
+    def write_error(self, exc: Exception, request: HttpRequest | None, request_id: str) -> HttpResponse:
+        return self._local.write_error(exc, request, request_id)
 
 
 def process_id(node_id: str, index: int) -> str:
