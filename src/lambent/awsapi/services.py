@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -43,13 +43,21 @@ _BY_VERSION = {endpoint.api_version: name for name, endpoint in ENDPOINTS.items(
 _SCOPE = re.compile(r"(?:Credential=|X-Amz-Credential=)[^,&\s]*?(?:/|%2F)([a-z0-9-]{1,64})(?:/|%2F)aws4_request", re.I)
 
 
+OwnEndpoint = Callable[[HttpRequest, RequestContext], Awaitable[HttpResponse]]
+"""One of Lambent's own, beside the services: serves every path that begins with its prefix. Raises as operations do."""
+
+
 class Services:
     """Implements the gateway's `Api` for every service that is served. A model is read when it is first needed."""
 
-    def __init__(self, served: Mapping[str, Mapping[str, Operation]]) -> None:
+    def __init__(
+        self, served: Mapping[str, Mapping[str, Operation]], own: Mapping[bytes, OwnEndpoint] | None = None
+    ) -> None:
+        """`own` by path prefix, which ends at a segment: `/_lambent/hooks`."""
         unknown = served.keys() - ENDPOINTS.keys()
         assert not unknown, f"services without an endpoint: {unknown}"
         self._served = served
+        self._own = dict(own or {})
         self._services: dict[str, Service] = {_DEFAULT: Service(load_model(_DEFAULT), served[_DEFAULT])}
 
     @property
@@ -66,6 +74,9 @@ class Services:
 
     async def handle(self, request: HttpRequest, context: RequestContext) -> HttpResponse:
         """Raises what the operation raises; `write_error` turns it into a response."""
+        for prefix, endpoint in self._own.items():
+            if request.raw_path == prefix or request.raw_path.startswith(prefix + b"/"):
+                return await endpoint(request, context)
         name = name_service(request)
         if name not in self._served:
             raise CallerError(

@@ -12,17 +12,23 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from lambent.awsapi.context import RequestContext
-from lambent.awsapi.http import HttpRequest
+from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.model.errors import CallerError
+from lambent.model.identifiers import new_request_id
 from lambent.telemetry.function_logs import LogReader, StoredEvent
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
+Plane = Callable[[HttpRequest, RequestContext], Awaitable[HttpResponse]]
 ReadCode = Callable[[str, str], Awaitable[bytes]]
 """(account, digest) to a package's bytes. Raises KeyError, also for another account's."""
 
 _LOGS = re.compile(rb"/_lambent/functions/([A-Za-z0-9_-]{1,64})/logs")
 _CODE = re.compile(rb"/_lambent/code/([0-9a-f]{64})")
+_PLANE = re.compile(rb"/_lambent/(?:events|hooks|hook-settings)(?:/|$)")
+HOOKS = b"/_lambent/hooks/"
+HOOK_BODY_BYTES = 26_214_400
+"""The most that GitHub sends."""
 _JSON = (b"content-type", b"application/json")
 _MOST_EVENTS = 10_000
 _Result = TypeVar("_Result")
@@ -41,8 +47,10 @@ class NodeView(Protocol):
 class LambentApi:
     """Implements the gateway's `NodeApi`."""
 
-    def __init__(self, view: NodeView, logs: LogReader, read_code: ReadCode) -> None:
+    def __init__(self, view: NodeView, logs: LogReader, read_code: ReadCode, plane: Plane) -> None:
+        """`plane` serves what lives where the node's state is owned."""
         self._view = view
+        self._plane = plane
         self._logs = logs
         self._read_code = read_code
         self._draining = asyncio.Event()
@@ -55,11 +63,24 @@ class LambentApi:
         return path == b"/health" or path.startswith(b"/_lambent/")
 
     def is_public(self, path: bytes) -> bool:
-        return path == b"/health"
+        # A hook has a signature of its own kind, which its intake checks.
+        return path == b"/health" or path.startswith(HOOKS)
+
+    def limit_bytes(self, path: bytes) -> int | None:
+        return HOOK_BODY_BYTES if path.startswith(HOOKS) else None
 
     async def serve(self, request: HttpRequest, context: RequestContext | None, receive: Receive, send: Send) -> None:
         """Raises CallerError before anything was sent."""
         path = request.raw_path
+        if _PLANE.match(path):
+            caller = context or RequestContext(
+                account="", region="", access_key="", request_id=new_request_id(), host=request.header(b"host") or ""
+            )
+            response = await self._plane(request, caller)
+            headers = [*response.headers, (b"content-length", b"%d" % len(response.body))]
+            await send({"type": "http.response.start", "status": response.status, "headers": headers})
+            await send({"type": "http.response.body", "body": response.body})
+            return
         if context is None:
             health = self._view.health()
             await _write(send, msgspec.json.encode(health), status=200 if health["status"] == "ok" else 503)

@@ -296,16 +296,15 @@ async def build(
     templates.rebuild(directory.optimized())
     dispatch = place.dispatch(dispatcher, directory)
     events = AsyncInvoker(documents, dispatch, directory.resolve)
+    event_plane = None
     if place.owns_state:
         await events.start()
         stack.push_async_callback(events.stop)
-
-    event_plane = None
-    if place.owns_state:
         event_plane = await open_event_plane(
             settings, folder, stack, documents=documents, directory=directory, invoker=dispatch
         )
     services = join_services(operations(plane), event_plane)
+    api = place.api(services)
     node = Node(
         settings=settings,
         account=account,
@@ -321,12 +320,12 @@ async def build(
         place=place,
     )
     read_code = place.read_code(lambda owner, digest: _read_code(plane, owner, digest))
-    lambent_api = LambentApi(node, place.logs(logs), read_code)
+    lambent_api = LambentApi(node, place.logs(logs), read_code, api.handle)
     node.on_drain = lambent_api.end_followers
     node.app = Gateway(
         authenticator=_authenticator(settings, accounts, account, services.signing_names),
         invoke=InvokeEdge(directory, dispatch, place.enqueue(events.accept, directory)),
-        api=place.api(services),
+        api=api,
         node_api=lambent_api,
     )
     return node

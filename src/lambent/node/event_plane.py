@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from lambent.awsapi.context import Operation
-from lambent.awsapi.services import Services
+from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.events.deliveries import Deliveries
 from lambent.model.invocation import Invoker
@@ -32,6 +32,8 @@ class EventPlane:
 
     deliveries: Deliveries
     operations: dict[str, Mapping[str, Operation]]
+    own: dict[bytes, OwnEndpoint]
+    """Lambent's own endpoints, by the prefix of their paths."""
 
 
 async def open_event_plane(
@@ -48,7 +50,8 @@ async def open_event_plane(
     stack.push_async_callback(tables.close)
     deliveries = Deliveries()
     operations: dict[str, Mapping[str, Operation]] = {}
-    return EventPlane(deliveries=deliveries, operations=operations)
+    own: dict[bytes, OwnEndpoint] = {}
+    return EventPlane(deliveries=deliveries, operations=operations, own=own)
 
 
 def join_services(control: Mapping[str, Operation], plane: EventPlane | None) -> Services:
@@ -58,4 +61,4 @@ def join_services(control: Mapping[str, Operation], plane: EventPlane | None) ->
     for name, added in plane.operations.items() if plane is not None else ():
         assert not served[name].keys() & added.keys(), f"served twice: {served[name].keys() & added.keys()}"
         served[name].update(added)
-    return Services(served)
+    return Services(served, plane.own if plane is not None else None)

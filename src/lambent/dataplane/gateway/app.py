@@ -45,6 +45,10 @@ class NodeApi(Protocol):
         """Served without a signature."""
         ...
 
+    def limit_bytes(self, path: bytes) -> int | None:
+        """The most that is read of a request's body, where it is not the usual."""
+        ...
+
     async def serve(
         self, request: HttpRequest, context: RequestContext | None, receive: Receive, send: Send
     ) -> None: ...
@@ -87,7 +91,8 @@ class Gateway:
         try:
             raw_path: bytes = scope["raw_path"]
             matched = ROUTE.match(raw_path) if scope["method"] == "POST" else None
-            body = await _read_body(receive, INVOKE_BODY_BYTES if matched else limits.CREATE_REQUEST_BYTES)
+            limit_bytes = self._node_api.limit_bytes(raw_path) or limits.CREATE_REQUEST_BYTES
+            body = await _read_body(receive, INVOKE_BODY_BYTES if matched else limit_bytes)
             request = HttpRequest(
                 method=scope["method"],
                 raw_path=raw_path,
