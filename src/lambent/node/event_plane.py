@@ -13,6 +13,10 @@ from lambent.awsapi.context import Operation
 from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.events.deliveries import Deliveries
+from lambent.events.intakes import store as intakes
+from lambent.events.intakes.api import HookSettings
+from lambent.events.intakes.hooks import INTAKE_PATH, SETTINGS_PATH
+from lambent.events.intakes.intake import Intake
 from lambent.model.invocation import Invoker
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
@@ -22,7 +26,7 @@ from lambent.substrate.sqlite.tables import open_tables
 FILE = "events.db"
 SERVICES: tuple[str, ...] = ("lambda",)
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
-SCHEMAS: tuple[Schema, ...] = ()
+SCHEMAS: tuple[Schema, ...] = (intakes.SCHEMA,)
 """Of every module, in the order in which they may refer to each other."""
 
 
@@ -50,7 +54,11 @@ async def open_event_plane(
     stack.push_async_callback(tables.close)
     deliveries = Deliveries()
     operations: dict[str, Mapping[str, Operation]] = {}
-    own: dict[bytes, OwnEndpoint] = {}
+    hooks = intakes.HookStore(tables)
+    own: dict[bytes, OwnEndpoint] = {
+        INTAKE_PATH.encode(): Intake(hooks, deliveries).serve,
+        SETTINGS_PATH.encode(): HookSettings(hooks, deliveries).serve,
+    }
     return EventPlane(deliveries=deliveries, operations=operations, own=own)
 
 
