@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from lambent.awsapi.context import Operation
 from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
+from lambent.events import outbox
 from lambent.events.deliveries import Deliveries
 from lambent.events.intakes import store as intakes
 from lambent.events.intakes.api import HookSettings
@@ -26,7 +27,7 @@ from lambent.substrate.sqlite.tables import open_tables
 FILE = "events.db"
 SERVICES: tuple[str, ...] = ("lambda",)
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
-SCHEMAS: tuple[Schema, ...] = (intakes.SCHEMA,)
+SCHEMAS: tuple[Schema, ...] = (outbox.SCHEMA, intakes.SCHEMA)
 """Of every module, in the order in which they may refer to each other."""
 
 

@@ -238,7 +238,7 @@ async def test_a_second_answer_is_refused_with_403_until_the_runtime_asks_again_
     assert (await task).payload == b"first"
     poller = await connect()
     ready = asyncio.create_task(poller.next())
-    while (late := await client.respond("id-1", b"third")).status == 403:  # noqa: ASYNC110 - it is the peer's state
+    while (late := await client.respond("id-1", b"third")).status == 403:
         await asyncio.sleep(0)
     assert (late.status, late.body) == (400, INVALID_ID)
     ready.cancel()

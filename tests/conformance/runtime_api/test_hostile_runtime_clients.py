@@ -308,7 +308,7 @@ async def test_when_all_connections_are_in_use_a_new_one_is_refused(
     for poller in pollers:
         await poller.send(NEXT)
     async with asyncio.timeout(10):
-        while any(connection.idle for connection in channel._connections):  # noqa: ASYNC110 - it is the peer's state
+        while any(connection.idle for connection in channel._connections):
             await asyncio.sleep(0)
     assert await (await connect()).hung_up()
     task = asyncio.create_task(deliver(channel, call()))

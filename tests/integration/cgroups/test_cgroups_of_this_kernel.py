@@ -161,7 +161,7 @@ async def test_removing_a_busy_group_kills_what_is_in_it_and_does_not_block(driv
     group.remove()
     assert time.perf_counter() - began < 0.1
     async with asyncio.timeout(10):
-        while any(Path(path).exists() for path in group.groups):  # noqa: ASYNC110 - the driver works on its own
+        while any(Path(path).exists() for path in group.groups):
             await asyncio.sleep(0.001)
     assert finish(process) == -signal.SIGKILL
 
@@ -262,7 +262,7 @@ async def test_version_2_kills_a_group_at_once_and_tells_when_it_is_empty(core_d
     assert removal._watch is not None
     removal._timer.cancel()  # the notice alone must do
     async with asyncio.timeout(10):
-        while Path(group.groups[0]).exists():  # noqa: ASYNC110 - the driver works on its own
+        while Path(group.groups[0]).exists():
             await asyncio.sleep(0.001)
     assert finish(process) == -signal.SIGKILL
     assert not core_driver._removals

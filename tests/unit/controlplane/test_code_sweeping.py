@@ -31,7 +31,7 @@ async def test_the_sweeper_comes_back_for_code_that_was_in_use(
             in_use.clear()
 
     async def wait_removed() -> None:
-        while code.tree(package.digest).exists():  # noqa: ASYNC110 - a removed folder tells nobody
+        while code.tree(package.digest).exists():
             await asyncio.sleep(0)
 
     sweeper = Sweeper(Registry(documents), code, in_use=lambda name: name in in_use, sleep=sleep, grace_s=1.0)

@@ -140,7 +140,7 @@ class World:
 
     async def settle(self) -> None:
         """Until nothing is under way."""
-        while self.dispatcher._tasks or self.dispatcher._due is not None:  # noqa: ASYNC110 - its own tasks and timer
+        while self.dispatcher._tasks or self.dispatcher._due is not None:
             await asyncio.sleep(0.001)
 
 

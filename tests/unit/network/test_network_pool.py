@@ -51,7 +51,7 @@ def _count_descriptors() -> int:
 
 async def _until_ready(pool: NetworkPool, kind: str, count: int) -> None:
     async with asyncio.timeout(5):
-        while pool.statistics()[kind].ready < count:  # noqa: ASYNC110 - turns of the loop, not time
+        while pool.statistics()[kind].ready < count:
             await asyncio.sleep(0)
 
 

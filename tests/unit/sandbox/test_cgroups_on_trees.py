@@ -202,7 +202,7 @@ async def test_a_group_that_is_still_busy_is_removed_when_it_has_become_empty(ma
     assert folder.exists()
     (folder / "cgroup.procs").write_text("")
     async with asyncio.timeout(10):
-        while folder.exists():  # noqa: ASYNC110 - the driver works on its own
+        while folder.exists():
             await asyncio.sleep(0)
     driver.stop()
 

@@ -125,7 +125,7 @@ def take(shells: Shells, zygote: FakeZygote, network: str = "outgoing") -> Shell
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the kernel sets no event
+        while not condition():
             await asyncio.sleep(0.001)
 
 
