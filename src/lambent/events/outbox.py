@@ -41,6 +41,8 @@ KEPT_S = 60.0
 """Until it is tried again to put away a parcel that ran out."""
 STUCK_S = 5.0
 """Until a lane goes on whose store failed."""
+SEPARATOR = "|"
+"""Between a target and what tells several of its lanes apart."""
 _FETCH = 32
 
 
@@ -57,8 +59,8 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
 Send = Callable[[Parcel], Awaitable[None]]
 """Raises CallerError when it makes no sense to try again; whatever else it raises is tried again."""
 
-NextWait = Callable[[Parcel, float], float | None]
-"""(parcel, now): seconds until the next attempt of a parcel that just failed; None when it has run out."""
+NextWait = Callable[[Parcel], Awaitable[float | None]]
+"""Seconds until the next attempt of a parcel that just failed; None when it has run out."""
 
 GiveUp = Callable[[Parcel, str], Awaitable[None]]
 """What becomes of a parcel that ran out or cannot be sent, with the reason; it is deleted when this returns."""
@@ -72,9 +74,11 @@ def put(connection: Connection, box: str, lane: str, body: bytes, *, now: float,
     )
 
 
-def drop_lane(connection: Connection, box: str, lane: str) -> None:
-    """Within a transaction: the target is gone, and so is what was on its way there."""
-    connection.execute("DELETE FROM outbox WHERE box = ? AND lane = ?", (box, lane))
+def drop_lanes(connection: Connection, box: str, target: str) -> None:
+    """Within a transaction: a target is gone, and so is what was on its way there, in its lane and those below it."""
+    below = target + SEPARATOR
+    query = "DELETE FROM outbox WHERE box = ? AND (lane = ? OR (lane >= ? AND lane < ?))"
+    connection.execute(query, (box, target, below, target + chr(ord(SEPARATOR) + 1)))
 
 
 class Outbox:
@@ -204,7 +208,7 @@ class Outbox:
         # Anything may be wrong with a target; the parcel is what must not be lost by it.
         except Exception as exc:
             failed = msgspec.structs.replace(parcel, attempts=parcel.attempts + 1)
-            wait_s = self._next_wait(failed, self._now())
+            wait_s = await self._next_wait(failed)
             if wait_s is None:
                 await self._end(failed, str(exc) or type(exc).__name__)
             else:

@@ -40,7 +40,7 @@ class Post:
             "test",
             self.tables,
             self._send,
-            next_wait=lambda parcel, _now: 2.0 if parcel.attempts < 3 else None,
+            next_wait=self._next_wait,
             give_up=self._give_up,
             is_ordered=lambda lane: lane == ordered,
             now=lambda: self.now,
@@ -79,6 +79,9 @@ class Post:
             self.under_way -= 1
             async with self.settled:
                 self.settled.notify_all()
+
+    async def _next_wait(self, parcel: Parcel) -> float | None:
+        return 2.0 if parcel.attempts < 3 else None
 
     async def _give_up(self, parcel: Parcel, reason: str) -> None:
         if self.keep is not None:
@@ -237,5 +240,17 @@ async def test_a_lane_whose_target_is_gone_is_emptied(post: Post) -> None:
     post.failures["one"] = [PlatformError("down")]
     await post.put("a", "one")
     await post.until(lambda: not post.failures["one"])
-    await post.tables.write(lambda connection: outbox.drop_lane(connection, "test", "a"))
+    await post.tables.write(lambda connection: outbox.drop_lanes(connection, "test", "a"))
     assert await post.outbox.count("a") == 0
+
+
+async def test_a_target_that_is_gone_takes_its_lanes_along_and_no_others(post: Post) -> None:
+    lanes = ["a", "a|1", "a|2", "ab", "a}"]
+
+    def work(connection: Connection) -> None:
+        for lane in lanes:
+            outbox.put(connection, "test", lane, b"x", now=post.now)
+        outbox.drop_lanes(connection, "test", "a")
+
+    await post.tables.write(work)
+    assert [await post.outbox.count(lane) for lane in lanes] == [0, 0, 0, 1, 1]

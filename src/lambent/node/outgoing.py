@@ -1,0 +1,118 @@
+"""Requests that the node makes to URLs that users gave: only to where their functions might connect too.
+
+A tenant who subscribes `http://169.254.169.254/` or `http://127.0.0.1:8700/` must not have the node ask there for it.
+The name is resolved here, every address is held against the policy, and the connection is made to the address that was
+checked: a name that resolves to something else a moment later gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+
+import httpcore2
+
+from lambent.dataplane.jail import netlink
+from lambent.dataplane.sandbox.network.policy import EgressPolicy
+from lambent.events.outgoing import Reply
+from lambent.model.errors import CallerError, PlatformError
+
+MOST_CONNECTIONS = 64
+READ_BYTES = 65_536
+
+
+class _Denied(Exception):
+    """The message is for the user."""
+
+
+class GuardedBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self, policy: EgressPolicy, *, allow_loopback: bool, is_local: Callable[[str], bool]) -> None:
+        self._policy = policy
+        self._allow_loopback = allow_loopback
+        self._is_local = is_local
+        self._inner = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the library's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        address = await self._choose(host, port)
+        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+    async def _choose(self, host: str, port: int) -> str:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as exc:
+            raise httpcore2.ConnectError(f"{host} cannot be resolved: {exc.strerror}") from exc
+        denied = ""
+        for *_, place in found:
+            address = ipaddress.ip_address(str(place[0]).partition("%")[0])
+            if self._allow_loopback and address.is_loopback:
+                return str(address)
+            denial = self._policy.deny(address, port, is_local=self._is_local)
+            if denial is None:
+                return str(address)
+            denied = denial.value
+        raise _Denied(f"{host} may not be connected to ({denied}).")
+
+
+class GuardedHttp:
+    """Implements `events.outgoing.Outgoing`."""
+
+    def __init__(
+        self,
+        policy: EgressPolicy,
+        *,
+        allow_loopback: bool = False,
+        is_local: Callable[[str], bool] = netlink.is_local,
+    ) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=MOST_CONNECTIONS,
+            max_keepalive_connections=8,
+            keepalive_expiry=5.0,
+            network_backend=GuardedBackend(policy, allow_loopback=allow_loopback, is_local=is_local),
+        )
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Reply:
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._pool.stream(
+                    "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": limits}
+                ) as response,
+            ):
+                answer = b""
+                async for piece in response.aiter_stream():
+                    answer += piece
+                    if len(answer) >= READ_BYTES:
+                        break
+                shown = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                return Reply(response.status, shown, answer[:READ_BYTES])
+        except _Denied as exc:
+            raise CallerError("InvalidParameterValueException", str(exc)) from exc
+        except (httpcore2.UnsupportedProtocol, httpcore2.LocalProtocolError, ValueError, UnicodeError) as exc:
+            raise CallerError("InvalidParameterValueException", f"{url[:200]} cannot be called: {exc}") from exc
+        except (
+            httpcore2.NetworkError,
+            httpcore2.TimeoutException,
+            httpcore2.ProtocolError,
+            TimeoutError,
+            OSError,
+        ) as exc:
+            reason = str(exc) or type(exc).__name__
+            raise PlatformError(f"{url[:200]} did not answer: {reason}", retry_safe=True) from exc
