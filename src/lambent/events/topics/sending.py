@@ -56,7 +56,12 @@ class Sender:
         if subscription is None:
             return
         message = _decode(parcel)
-        said = {"action": "message_dropped", "subscription": subscription.arn, "message_id": message.id, "reason": reason}
+        said = {
+            "action": "message_dropped",
+            "subscription": subscription.arn,
+            "message_id": message.id,
+            "reason": reason,
+        }
         policy = subscription.attributes.get("RedrivePolicy")
         if not policy or message.kind != "Notification":
             log.warning("message dropped", extra=said)
