@@ -17,6 +17,8 @@ class RequestContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_id: str
     host: str = ""
     """The Host header, for URLs in answers that must lead back here."""
+    principal: str = ""
+    """Who acts for the account with a temporary key, as an ARN; empty for the account itself."""
     service: str = ""
     """The service that the request was signed for; empty where signatures are not looked at."""
 
@@ -36,3 +38,10 @@ def check_scope(context: RequestContext, service: str = "lambda") -> RequestCont
             "InvalidSignatureException", f"Credential should be scoped to correct service: '{service}'.", status=403
         )
     return context
+
+
+def deny(context: RequestContext, action: str) -> CallerError:
+    """What a function is told that asks for what it may not."""
+    return CallerError(
+        "AccessDeniedException", f"User: {context.principal} is not authorized to perform: {action}", status=403
+    )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from lambent.awsapi.context import Operation, RequestContext, check_scope
+from lambent.awsapi.context import Operation, RequestContext, check_scope, deny
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.awsapi.models import OperationModel, load_model
 from lambent.awsapi.service import Service
@@ -83,6 +83,10 @@ class Services:
                 "NotImplementedException", f"The service '{name}' is not served by Lambent yet", status=501
             )
         check_scope(context, ENDPOINTS[name].signing_name)
+        if context.principal and name == _DEFAULT:
+            # Until roles have policies: a function uses what its account has, and changes no function.
+            matched = self._service(name).match(request)
+            raise deny(context, f"lambda:{matched.name if matched is not None else 'Unknown'}")
         return await self._service(name).handle(request, context)
 
     def write_error(self, exc: Exception, request: HttpRequest | None, request_id: str) -> HttpResponse:

@@ -50,6 +50,8 @@ class Secret(NamedTuple):
     account: str
     session_token: str = ""
     """What a temporary key must be sent with; empty for a lasting key, which must come without."""
+    principal: str = ""
+    """The ARN of whom a temporary key was given to; empty for the account itself."""
 
 
 class Identity(NamedTuple):
@@ -57,6 +59,7 @@ class Identity(NamedTuple):
     account: str
     region: str
     service: str
+    principal: str = ""
 
 
 class _Claim(NamedTuple):
@@ -71,14 +74,15 @@ class _Claim(NamedTuple):
 
 
 class Verifier:
-    """Checks requests against the secrets that `find_secret` knows, for the services that are served here.
+    """Checks requests against the secrets that `find_secret` knows, by access key and session token, for the services
+    that are served here.
 
     `now` gives seconds since 1970.
     """
 
     def __init__(
         self,
-        find_secret: Callable[[str], Secret | None],
+        find_secret: Callable[[str, str], Secret | None],
         *,
         services: Collection[str] = ("lambda",),
         now: Callable[[], float] = time.time,
@@ -165,7 +169,7 @@ class Verifier:
         if claim.service not in self._services:
             served = ", ".join(f"'{name}'" for name in self._services)
             raise _invalid(f"Credential should be scoped to correct service: {served}.")
-        secret = self._find_secret(claim.access_key)
+        secret = self._find_secret(claim.access_key, token.decode("latin-1"))
         if secret is None or not hmac.compare_digest(token, secret.session_token.encode()):
             raise CallerError(
                 "UnrecognizedClientException", "The security token included in the request is invalid.", status=403
@@ -192,7 +196,7 @@ class Verifier:
                 "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
                 "Access Key and signing method. Consult the service documentation for details."
             )
-        return Identity(claim.access_key, secret.account, claim.region, claim.service)
+        return Identity(claim.access_key, secret.account, claim.region, claim.service, secret.principal)
 
     def _check_clock(self, stamp: str, day: str) -> None:
         at, now = _parse_stamp(stamp), self._now()

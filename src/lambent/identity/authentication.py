@@ -8,14 +8,18 @@ from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest
 from lambent.awsapi.sigv4 import Secret, Verifier
 from lambent.identity.accounts import Accounts
+from lambent.identity.sessions import Sessions
 from lambent.model.errors import CallerError
 
 
 class SignatureAuthenticator:
     """Accepts requests with a valid signature for this node's region."""
 
-    def __init__(self, accounts: Accounts, *, region: str, services: Collection[str] = ("lambda",)) -> None:
+    def __init__(
+        self, accounts: Accounts, sessions: Sessions, *, region: str, services: Collection[str] = ("lambda",)
+    ) -> None:
         self._accounts = accounts
+        self._sessions = sessions
         self._region = region
         self._verifier = Verifier(self._find_secret, services=services)
 
@@ -35,12 +39,16 @@ class SignatureAuthenticator:
             access_key=identity.access_key,
             request_id=request_id,
             host=request.header(b"host") or "",
+            principal=identity.principal,
             service=identity.service,
         )
 
-    def _find_secret(self, access_key: str) -> Secret | None:
+    def _find_secret(self, access_key: str, token: str) -> Secret | None:
         key = self._accounts.find_key(access_key)
-        return Secret(key.secret, key.account) if key is not None else None
+        if key is not None:
+            return Secret(key.secret, key.account)
+        session = self._sessions.find(access_key, token) if token else None
+        return Secret(session.secret, session.account, token, session.principal) if session is not None else None
 
 
 class OpenAuthenticator:

@@ -48,16 +48,19 @@ from lambent.events.async_invoke import AsyncInvoker
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
+from lambent.identity.sessions import Sessions
 from lambent.model.errors import OperatorError, PlatformError
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.event_plane import join_services, open_event_plane
 from lambent.node.folder import DataFolder
+from lambent.node.function_credentials import FunctionCredentials, own_address
 from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
 from lambent.node.server import bind, make_server, serve
 from lambent.node.tier import choose_confinement
 from lambent.node.upstream import UpstreamS3
+from lambent.substrate.ports import Documents
 from lambent.telemetry.log_files import LogFiles
 from lambent.telemetry.log_segments import LogLimits
 from lambent.telemetry.logging import set_up_logging
@@ -216,8 +219,7 @@ async def build(
     place: Place,
 ) -> Node:
     documents = await place.open_documents(folder.path / "state.db", stack)
-    accounts = await Accounts.load(documents)
-    stack.push_async_callback(accounts.stop)
+    accounts, sessions = await _open_identity(documents, stack)
     account, key = await _first_account(accounts, settings)
     profile = folder.path / PROFILE
     if place.owns_state:
@@ -245,11 +247,16 @@ async def build(
     base = folder.folder("root")
     zygotes = Zygotes(runtimes, confine=confine, base=base, trees=plane.code.trees)
     stack.push_async_callback(zygotes.stop)
-    networks = await _open_networks(settings, confine, stack)
+    networks = await _open_networks(settings, confine, listener, stack)
     limits = _open_limits(settings, place.node_id(folder), stack)
     shells = _open_shells(settings, confine, networks, limits, stack, has_room=lambda: dispatcher.has_room())  # noqa: PLW0108 - bound below
     launcher = Launcher(
-        Placement(confine=confine, region=settings.region, trees=plane.code.trees),
+        Placement(
+            confine=confine,
+            region=settings.region,
+            trees=plane.code.trees,
+            credentials=FunctionCredentials(sessions, settings, listener, isolated=networks is not None),
+        ),
         zygotes,
         networks=networks,
         scratches=await _open_scratches(settings, confine, place.scratch(folder), stack),
@@ -323,7 +330,7 @@ async def build(
     lambent_api = LambentApi(node, place.logs(logs), read_code, api.handle)
     node.on_drain = lambent_api.end_followers
     node.app = Gateway(
-        authenticator=_authenticator(settings, accounts, account, services.signing_names),
+        authenticator=_authenticator(settings, accounts, sessions, account, services.signing_names),
         invoke=InvokeEdge(directory, dispatch, place.enqueue(events.accept, directory)),
         api=api,
         node_api=lambent_api,
@@ -383,7 +390,7 @@ def _why_no_templates(settings: Settings, confine: str) -> str:
 
 
 async def _open_networks(
-    settings: Settings, confine: str, stack: contextlib.AsyncExitStack
+    settings: Settings, confine: str, listener: socket.socket, stack: contextlib.AsyncExitStack
 ) -> EnvironmentNetworks | None:
     """Namespaces made ahead and the process through which their connections leave; none in the process tier."""
     if confine == "process":
@@ -401,7 +408,9 @@ async def _open_networks(
     networks = EnvironmentNetworks(
         egress,
         maker=maker,
-        policy=EgressPolicy(allow_private=settings.network.allow_private, allow_hosts=allowed),
+        policy=EgressPolicy(
+            allow_private=settings.network.allow_private, allow_hosts=allowed, api=own_address(settings, listener)
+        ),
         spare={"outgoing": settings.network.pool_size, "none": 1},
     )
     stack.push_async_callback(networks.close)
@@ -455,6 +464,12 @@ async def _open_scratches(
     return None
 
 
+async def _open_identity(documents: Documents, stack: contextlib.AsyncExitStack) -> tuple[Accounts, Sessions]:
+    accounts = await Accounts.load(documents)
+    stack.push_async_callback(accounts.stop)
+    return accounts, await Sessions.load(documents)
+
+
 async def _first_account(accounts: Accounts, settings: Settings) -> tuple[Account, AccessKey]:
     existing = accounts.accounts()
     if existing:
@@ -463,18 +478,15 @@ async def _first_account(accounts: Accounts, settings: Settings) -> tuple[Accoun
 
 
 def _authenticator(
-    settings: Settings, accounts: Accounts, account: Account, services: Collection[str]
+    settings: Settings, accounts: Accounts, sessions: Sessions, account: Account, services: Collection[str]
 ) -> Authenticator:
     if settings.dev:
         return OpenAuthenticator(account=account.id, region=settings.region)
-    return SignatureAuthenticator(accounts, region=settings.region, services=services)
+    return SignatureAuthenticator(accounts, sessions, region=settings.region, services=services)
 
 
 def _endpoint(settings: Settings, listener: socket.socket) -> str:
-    port = listener.getsockname()[1]
-    host = settings.host
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        host = "127.0.0.1"
+    host, port = own_address(settings, listener)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -29,7 +29,7 @@ PATHS = [
 
 
 def verifier(**known: str) -> Verifier:
-    return Verifier(lambda key: Secret(SECRET, "123456789012") if key == KEY else None)
+    return Verifier(lambda key, _token: Secret(SECRET, "123456789012") if key == KEY else None)
 
 
 def signed(url: str, *, body: bytes = b"", method: str = "POST", headers: dict[str, str] | None = None) -> HttpRequest:
@@ -64,7 +64,7 @@ def replace_header(request: HttpRequest, name: bytes, value: bytes) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_what_botocore_signs_is_accepted(path: str) -> None:
     identity = verifier().verify(signed(path, body=b'{"a":1}', headers={"X-Amz-Log-Type": "Tail"}))
-    assert identity == (KEY, "123456789012", "us-east-1", "lambda")
+    assert identity == (KEY, "123456789012", "us-east-1", "lambda", "")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -170,21 +170,21 @@ def test_a_stated_payload_hash_must_be_the_bodys() -> None:
 @pytest.mark.parametrize(("shift_s", "text"), [(301, "Signature expired"), (-301, "Signature not yet current")])
 def test_a_clock_that_is_more_than_five_minutes_off_is_refused(shift_s: int, text: str) -> None:
     request = signed("/a")
-    late = Verifier(lambda _: Secret(SECRET, "1"), now=lambda: time.time() + shift_s)
+    late = Verifier(lambda _key, _token: Secret(SECRET, "1"), now=lambda: time.time() + shift_s)
     with pytest.raises(CallerError, match=text):
         late.verify(request)
 
 
 def test_a_presigned_url_ends() -> None:
     request = presigned("/a", expires=60)
-    late = Verifier(lambda _: Secret(SECRET, "1"), now=lambda: time.time() + 62)
+    late = Verifier(lambda _key, _token: Secret(SECRET, "1"), now=lambda: time.time() + 62)
     with pytest.raises(CallerError, match="Signature expired"):
         late.verify(request)
 
 
 def test_an_unknown_key_is_refused_as_the_service_does() -> None:
     with pytest.raises(CallerError) as caught:
-        Verifier(lambda _: None).verify(signed("/a"))
+        Verifier(lambda _key, _token: None).verify(signed("/a"))
     assert caught.value.code == "UnrecognizedClientException"
 
 

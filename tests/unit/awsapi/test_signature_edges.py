@@ -20,8 +20,8 @@ from lambent.model.errors import CallerError
 
 KEY, SECRET, TOKEN = "LKIAEXAMPLE", "not-a-real-secret", "token/+="
 BASE = "http://node.example:8700"
-VERIFIER = Verifier(lambda key: Secret(SECRET, "123456789012") if key == KEY else None)
-TEMPORARY = Verifier(lambda _: Secret(SECRET, "123456789012", TOKEN))
+VERIFIER = Verifier(lambda key, _token: Secret(SECRET, "123456789012") if key == KEY else None)
+TEMPORARY = Verifier(lambda _key, _token: Secret(SECRET, "123456789012", TOKEN))
 Change = Callable[[str], str]
 
 
@@ -199,7 +199,7 @@ def test_a_lasting_key_with_a_token_is_refused_as_the_service_does(make: Callabl
 
 def test_a_signature_for_another_service_is_refused_unless_that_service_is_served() -> None:
     assert "correct service: 'lambda'" in refuse(sign(service="sqs")).message
-    both = Verifier(lambda _: Secret(SECRET, "1"), services=("lambda", "sqs"))
+    both = Verifier(lambda _key, _token: Secret(SECRET, "1"), services=("lambda", "sqs"))
     assert both.verify(sign(service="sqs")).service == "sqs"
 
 

@@ -38,7 +38,7 @@ class FakeNode(ThreadingHTTPServer):
         self.versions: dict[str, int] = {}
         self.polls_until_ready = 0
         self.available = {"python3.12", "python3.11", "nodejs20.x"}
-        self.verifier = Verifier(lambda key: Secret(SECRET, ACCOUNT) if key == ACCESS_KEY else None)
+        self.verifier = Verifier(lambda key, _token: Secret(SECRET, ACCOUNT) if key == ACCESS_KEY else None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error of ours."""

@@ -312,8 +312,9 @@ class Dispatcher:
 
     def _give_back(self, environment: Environment, target: Target, size_mb: int) -> None:
         key = target.pool_key
-        self._idle.end(key, time.monotonic())
-        if self._stopping or self._revisions.get(key[0]) != key[1]:
+        now = time.monotonic()
+        self._idle.end(key, now)
+        if self._stopping or self._revisions.get(key[0]) != key[1] or now > environment.retire_at:
             self._stop_soon(environment)
             return
         environment.size_mb = size_mb

@@ -184,7 +184,8 @@ class Template:
             sent.callback(os.close, log_write)
             told = [("control", theirs.fileno()), ("log", log_write), *place.told]
             try:
-                self._command({"stream": stream, "fds": [name for name, _ in told]}, [fd for _, fd in told])
+                variables = {"AWS_LAMBDA_LOG_STREAM_NAME": stream, **launcher.credentials(target)}
+                self._command({"variables": variables, "fds": [name for name, _ in told]}, [fd for _, fd in told])
             except OSError as exc:
                 raise PlatformError(f"the template takes no commands: {exc}", retry_safe=True) from exc
             environment = Environment(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from lambent.awsapi.context import RequestContext, check_scope
+from lambent.awsapi.context import RequestContext, check_scope, deny
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.gateway.invoke import ROUTE, Answer, InvokeEdge
 from lambent.model import limits
@@ -103,6 +103,8 @@ class Gateway:
             if self._node_api.serves(raw_path):
                 public = self._node_api.is_public(raw_path)
                 context = None if public else check_scope(self._authenticator.authenticate(request, request_id))
+                if context is not None and context.principal:
+                    raise deny(context, "lambent:" + raw_path.decode("latin-1"))
                 await self._node_api.serve(request, context, receive, send)
                 return
             context = self._authenticator.authenticate(request, request_id)

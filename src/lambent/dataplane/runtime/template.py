@@ -2,7 +2,7 @@
 
 Commands come over descriptor 5, a SOCK_SEQPACKET pair, one message each with descriptors alongside:
 
-    to template   JSON {"stream": str, "fds": ["control", "log", "joined", "namespace", ..., "cgroup", ...]}
+    to template   JSON {"variables": {str: str}, "fds": ["control", "log", "joined", "namespace", ..., "cgroup", ...]}
 
 The answer is the environment's own: READY or FAILED on its control channel, whose end tells that there will be none.
 """
@@ -110,7 +110,7 @@ def _fork(commands: socket.socket, spec: EnvironmentSpec, told: Dict[str, Any], 
     if made:
         # Closed already; the object must not do it again, to whatever has its number by then.
         commands.detach()
-        os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] = told["stream"]
+        os.environ.update(told["variables"])
         return True
     descriptors.close_all(fds)
     return False

@@ -32,6 +32,10 @@ UNMEASURED_MB = 32
 """What an environment counts as until its first invocation has been measured."""
 
 
+MAX_AGE_S = 11 * 3600.0
+"""Below the lifetime of the credentials that it was given at its start."""
+
+
 class Cause(enum.Enum):
     """Why an environment ended without an answer."""
 
@@ -92,6 +96,8 @@ class Environment:
         self.restored = False
         """A fork of a SnapStart template; `init_ms` is then how long the restore took."""
         self.idle_since = 0.0
+        self.retire_at = time.monotonic() + MAX_AGE_S
+        """By the monotonic clock: when it serves no further invocation, since its credentials run out."""
         """Monotonic seconds; meaningful while idle."""
         self.size_mb = UNMEASURED_MB
         """Memory it took in its last invocation."""

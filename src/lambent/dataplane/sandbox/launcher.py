@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -135,7 +135,7 @@ class Restorer(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """How environments are confined on this node."""
+    """How environments are confined on this node, and what each is given to reach the node's API with."""
 
     confine: str
     """`root`, `user` or `process`."""
@@ -144,6 +144,8 @@ class Placement:
     init_limit_ms: float = 10_000
     trees: Path
     """Where the code store keeps unpacked trees; the zygotes see it as /store."""
+    credentials: Callable[[Version], Mapping[str, str]] = lambda _version: {}
+    """Variables with which a function's SDK acts for its account; made anew for each environment."""
 
 
 class Launcher:
@@ -356,6 +358,10 @@ class Launcher:
             return frames
         return LaunchedChannel(frames, self._open_runtime_api(listener))
 
+    def credentials(self, target: Target) -> Mapping[str, str]:
+        """For one environment. None without a network: there is no way to the API then."""
+        return self._placement.credentials(target.version) if target.network != "none" else {}
+
     def specify(
         self,
         target: Target,
@@ -384,6 +390,7 @@ class Launcher:
             code=version.digest,
             layers=layers,
             environment=_variables(version, self._placement.region, stream, task_root, api)
+            | dict(self.credentials(target))
             | ({"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"} if template else {}),
             memory_mb=version.memory_mb,
             ephemeral_mb=version.ephemeral_mb,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lambent.dataplane.sandbox.network.budget import Budget
-from lambent.dataplane.sandbox.network.policy import Address, EgressPolicy
+from lambent.dataplane.sandbox.network.policy import API_ADDRESS, API_PORT, Address, EgressPolicy
 from lambent.dataplane.sandbox.network.relay import Relay, reset
 from lambent.dataplane.sandbox.network.resolvers import DNS_PORT, DnsForwarder, Resolver, open_connection_socket
 
@@ -169,6 +169,8 @@ class Gate:
         if listener.getsockname()[1] == DNS_PORT:
             return await self._reach_resolver()
         address, port = original_target(client)
+        if (address, port) == (API_ADDRESS, API_PORT) and self._policy.api is not None:
+            return await self._reach_api(*self._policy.api)
         self._check(address, port)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         upstream = socket.socket(family, socket.SOCK_STREAM)
@@ -181,6 +183,12 @@ class Gate:
         except BaseException:
             upstream.close()
             raise
+        return upstream
+
+    async def _reach_api(self, host: str, port: int) -> socket.socket:
+        upstream = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        upstream.setblocking(False)
+        await self._connect(upstream, (host, port))
         return upstream
 
     async def _reach_resolver(self) -> socket.socket:

@@ -14,6 +14,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+API_ADDRESS, API_PORT = ipaddress.IPv4Address("169.254.100.1"), 8700
+"""Where an environment finds the node's API. Nothing is there: the gate takes what connects to it to the node."""
+
+
 class Denial(enum.Enum):
     """Why a connection is refused."""
 
@@ -84,14 +88,21 @@ class EgressPolicy:
     """Private ranges may be reached; never the addresses of the host itself."""
     allow_hosts: Sequence[AllowedHost] = ()
     """Stronger than every denial."""
+    api: tuple[str, int] | None = None
+    """Where the node's API really listens; reached by the address above and by no other."""
 
     def encode(self) -> dict[str, Any]:
-        return {"allow_private": self.allow_private, "allow_hosts": [str(host) for host in self.allow_hosts]}
+        return {
+            "allow_private": self.allow_private,
+            "allow_hosts": [str(host) for host in self.allow_hosts],
+            "api": self.api,
+        }
 
     @classmethod
     def decode(cls, fields: dict[str, Any]) -> EgressPolicy:
         hosts = tuple(AllowedHost.parse(text) for text in fields["allow_hosts"])
-        return cls(allow_private=fields["allow_private"], allow_hosts=hosts)
+        api = (fields["api"][0], fields["api"][1]) if fields["api"] is not None else None
+        return cls(allow_private=fields["allow_private"], allow_hosts=hosts, api=api)
 
     def deny(self, address: Address, port: int, *, is_local: Callable[[str], bool]) -> Denial | None:
         """Why a TCP connection to `address` is refused, None when it is not.
