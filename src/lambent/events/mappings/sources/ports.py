@@ -4,8 +4,8 @@ A *queue* hands out messages, each of which is given back by itself: done with, 
 partitions of ordered records; how far a partition was read is one checkpoint, which the poller keeps as well.
 
 A source's folder has `config.py` (the mapping's configuration to settings, refusing what cannot be served), `source.py`
-(the client) and `event.py` (the contract's shapes), and names itself in one `SourceKind`, listed in `kinds.py`. The client
-library is imported when a source is opened, not before: it may be an extra that is not installed.
+(the client) and `event.py` (the contract's shapes), and names itself in one `SourceKind`, listed in `kinds.py`. The
+client library is imported when a source is opened, not before: it may be an extra that is not installed.
 """
 
 from __future__ import annotations
@@ -172,12 +172,15 @@ class SourceKind:
     """Whether these members of a request name a source of this kind (usually by the service in EventSourceArn)."""
     rules: Callable[[Values], Rules]
     check: Callable[[Configuration, Connections], Awaitable[None]]
-    """Of `config.py`, at create and update, without connecting. Raises CallerError `InvalidParameterValueException`, also
-    for a connection that the operator has not named and for an extra that is missing."""
+    """Of `config.py`, at create and update, without connecting. Raises CallerError `InvalidParameterValueException`,
+    also for a connection that the operator has not named, or an extra that is missing."""
     open: Callable[[Configuration, Connections], Awaitable[QueueSource | StreamSource]]
     """Connect. Raises SourceLost, OperatorError (a missing extra)."""
     shape: Callable[[Configuration, Sequence[Values]], Values]
     """Of `event.py`: the function's event of the records' `event`."""
+    batch_info: Callable[[Configuration, str, Sequence[Record]], tuple[str, Values]] | None = None
+    """Of `event.py`, streams only: name and value of the member of an on-failure record that says which records of which
+    partition it is about (`KafkaBatchInfo`); None leaves the general `StreamBatchInfo`."""
     data_key: str
     """The key of a record's `event` that filters see replaced by the decoded data: `body`, `value`, `data`."""
 
