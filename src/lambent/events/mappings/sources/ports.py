@@ -179,8 +179,8 @@ class SourceKind:
     shape: Callable[[Configuration, Sequence[Values]], Values]
     """Of `event.py`: the function's event of the records' `event`."""
     batch_info: Callable[[Configuration, str, Sequence[Record]], tuple[str, Values]] | None = None
-    """Of `event.py`, streams only: name and value of the member of an on-failure record that says which records of which
-    partition it is about (`KafkaBatchInfo`); None leaves the general `StreamBatchInfo`."""
+    """Of `event.py`, streams only: name and value of the member of an on-failure record that says which records
+    of which partition it is about (`KafkaBatchInfo`); None leaves the general `StreamBatchInfo`."""
     data_key: str
     """The key of a record's `event` that filters see replaced by the decoded data: `body`, `value`, `data`."""
 
