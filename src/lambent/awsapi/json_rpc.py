@@ -42,11 +42,11 @@ class JsonRpc:
             raise serialization_error("the request body must be a JSON object")
         return parse_structure(body, operation.input, "")
 
-    def write_result(self, operation: OperationModel, result: Mapping[str, Any]) -> HttpResponse:
+    def write_result(self, operation: OperationModel, result: Mapping[str, Any], request_id: str = "") -> HttpResponse:
         body = b"" if operation.output is None else msgspec.json.encode(encode_value(result, operation.output))
         return HttpResponse(headers=[self._type], body=body)
 
-    def write_error(self, error: CallerError) -> HttpResponse:
+    def write_error(self, error: CallerError, request_id: str = "") -> HttpResponse:
         shape = self._model.error_shape(error.code)
         name = shape.name if shape is not None else error.code
         key = "Message" if shape is not None and "Message" in shape.members else "message"

@@ -12,7 +12,6 @@ import msgspec
 
 from lambent.awsapi.http import Headers, HttpRequest, HttpResponse
 from lambent.awsapi.json_values import (
-    DECIMAL,
     NUMBERS,
     decode_json,
     encode_timestamp,
@@ -23,10 +22,10 @@ from lambent.awsapi.json_values import (
     serialization_error,
 )
 from lambent.awsapi.models import OperationModel, ServiceModel, Shape
+from lambent.awsapi.text_values import parse_boolean_text, parse_number_text
 from lambent.model.errors import CallerError
 
 _JSON = (b"content-type", b"application/json")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 class _Route:
@@ -107,7 +106,7 @@ class RestJson:
             parameters |= parse_structure(body, shape, "", only_body=True)
         return parameters
 
-    def write_result(self, operation: OperationModel, result: Mapping[str, Any]) -> HttpResponse:
+    def write_result(self, operation: OperationModel, result: Mapping[str, Any], request_id: str = "") -> HttpResponse:
         response = HttpResponse(status=operation.status)
         shape = operation.output
         if shape is None:
@@ -131,7 +130,7 @@ class RestJson:
         _write_body(response, shape, result, body)
         return response
 
-    def write_error(self, error: CallerError) -> HttpResponse:
+    def write_error(self, error: CallerError, request_id: str = "") -> HttpResponse:
         shape = self._model.error_shape(error.code)
         # Some of the service's errors spell their message with a capital.
         key = "Message" if shape is not None and "Message" in shape.members else "message"
@@ -209,22 +208,12 @@ def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
     except ValueError:
         raise serialization_error(f"'{name}' is not base64 of text") from None
     if kind in NUMBERS:
-        return _parse_number_text(text, shape, name)
+        return parse_number_text(text, shape, name)
     if kind == "timestamp":
         return parse_timestamp(text, shape)
     if kind == "boolean":
-        if text not in ("true", "false"):
-            raise serialization_error(f"'{text}' at '{name}' is not true or false")
-        return text == "true"
+        return parse_boolean_text(text, name)
     return text
-
-
-def _parse_number_text(text: str, shape: Shape, name: str) -> int | float:
-    # Python's own conversions take more than the contract: 1_000, other scripts' digits, inf.
-    whole = shape.kind in ("integer", "long")
-    if not (_WHOLE if whole else DECIMAL).fullmatch(text):
-        raise serialization_error(f"'{text[:40]}' at '{name}' is not of type {shape.kind}")
-    return int(text) if whole else float(text)
 
 
 def _parse_payload(shape: Shape, body: bytes) -> Any:

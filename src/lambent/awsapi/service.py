@@ -10,6 +10,7 @@ from lambent.awsapi.context import Operation, RequestContext
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.awsapi.json_rpc import JsonRpc
 from lambent.awsapi.models import OperationModel, ServiceModel
+from lambent.awsapi.query import Query
 from lambent.awsapi.rest_json import RestJson
 from lambent.awsapi.validation import validate
 from lambent.model.errors import CallerError, PlatformError
@@ -24,12 +25,14 @@ class Codec(Protocol):
 
     def parse(self, operation: OperationModel, labels: dict[str, str], request: HttpRequest) -> dict[str, Any]: ...
 
-    def write_result(self, operation: OperationModel, result: Mapping[str, Any]) -> HttpResponse: ...
+    def write_result(self, operation: OperationModel, result: Mapping[str, Any], request_id: str = "") -> HttpResponse:
+        """Some protocols tell the request's id in the body; the gateway tells it in a header."""
+        ...
 
-    def write_error(self, error: CallerError) -> HttpResponse: ...
+    def write_error(self, error: CallerError, request_id: str = "") -> HttpResponse: ...
 
 
-CODECS: dict[str, Callable[[ServiceModel], Codec]] = {"rest-json": RestJson, "json": JsonRpc}
+CODECS: dict[str, Callable[[ServiceModel], Codec]] = {"rest-json": RestJson, "json": JsonRpc, "query": Query}
 """By the protocol that a model names; further protocols take their place here."""
 
 
@@ -62,15 +65,15 @@ class Service:
         parameters = self._codec.parse(model, labels, request)
         if model.input is not None:
             validate(parameters, model.input)
-        return self._codec.write_result(model, await operation(context, parameters))
+        return self._codec.write_result(model, await operation(context, parameters), context.request_id)
 
     def write_error(self, exc: Exception, request_id: str) -> HttpResponse:
         """The one place where exceptions become responses."""
         if isinstance(exc, CallerError):
-            return self._codec.write_error(exc)
+            return self._codec.write_error(exc, request_id)
         if isinstance(exc, PlatformError):
             log.error("platform error", extra={"action": "platform_error", "request": request_id, "reason": str(exc)})
-            return self._codec.write_error(CallerError("ServiceException", str(exc), status=500))
+            return self._codec.write_error(CallerError("ServiceException", str(exc), status=500), request_id)
         log.error("unexpected error", extra={"action": "unexpected_error", "request": request_id}, exc_info=exc)
         message = f"Internal error; the node's log has the details under request {request_id}."
-        return self._codec.write_error(CallerError("ServiceException", message, status=500))
+        return self._codec.write_error(CallerError("ServiceException", message, status=500), request_id)

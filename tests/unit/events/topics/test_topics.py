@@ -511,3 +511,27 @@ def test_the_waits_of_a_retry_policy() -> None:
         None,
     ]
     assert [RetryPolicy().wait_s(attempts) for attempts in range(1, 5)] == [20, 20, 20, None]
+
+
+async def test_a_subscription_takes_what_its_filter_policy_says(world: World) -> None:
+    topic = await world.topic()
+    by_attribute = await world.subscribe(topic, "sqs", QUEUE, FilterPolicy='{"kind": ["new", {"prefix": "re"}]}')
+    by_body = await world.subscribe(
+        topic, "sqs", DEAD, FilterPolicy='{"total": [{"numeric": [">", 100]}]}', FilterPolicyScope="MessageBody"
+    )
+    kind = {"kind": {"DataType": "String", "StringValue": "returned"}}
+    await world.publish(topic, '{"total": 50}', MessageAttributes=kind)
+    await world.publish(topic, '{"total": 500}')
+    await world.sent(by_attribute, by_body)
+    taken = {delivery.target: json.loads(json.loads(delivery.body)["Message"])["total"] for delivery in world.taken}
+    assert (taken, len(world.taken)) == ({QUEUE: 50, DEAD: 500}, 2)
+    shown = (await world.call("GetSubscriptionAttributes", SubscriptionArn=by_attribute))["Attributes"]
+    assert shown["FilterPolicyScope"] == "MessageAttributes"
+    with pytest.raises(CallerError) as caught:
+        await world.call(
+            "SetSubscriptionAttributes",
+            SubscriptionArn=by_attribute,
+            AttributeName="FilterPolicy",
+            AttributeValue='{"kind": "new"}',
+        )
+    assert caught.value.code == "InvalidParameter"
