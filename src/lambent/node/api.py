@@ -25,8 +25,10 @@ ReadCode = Callable[[str, str], Awaitable[bytes]]
 
 _LOGS = re.compile(rb"/_lambent/functions/([A-Za-z0-9_-]{1,64})/logs")
 _CODE = re.compile(rb"/_lambent/code/([0-9a-f]{64})")
-_PLANE = re.compile(rb"/_lambent/(?:events|hooks|hook-settings)(?:/|$)")
+_PLANE = re.compile(rb"/_lambent/(?:events|hooks|hook-settings|topics)(?:/|$)")
 HOOKS = b"/_lambent/hooks/"
+_PUBLIC = (HOOKS, b"/_lambent/topics/")
+"""With a signature or a token of their own, which their modules check."""
 HOOK_BODY_BYTES = 26_214_400
 """The most that GitHub sends."""
 _JSON = (b"content-type", b"application/json")
@@ -63,8 +65,7 @@ class LambentApi:
         return path == b"/health" or path.startswith(b"/_lambent/")
 
     def is_public(self, path: bytes) -> bool:
-        # A hook has a signature of its own kind, which its intake checks.
-        return path == b"/health" or path.startswith(HOOKS)
+        return path == b"/health" or path.startswith(_PUBLIC)
 
     def limit_bytes(self, path: bytes) -> int | None:
         return HOOK_BODY_BYTES if path.startswith(HOOKS) else None

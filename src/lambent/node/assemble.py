@@ -308,7 +308,12 @@ async def build(
         await events.start()
         stack.push_async_callback(events.stop)
         event_plane = await open_event_plane(
-            settings, folder, stack, documents=documents, directory=directory, invoker=dispatch
+            settings,
+            folder,
+            stack,
+            directory=directory,
+            accept=events.accept,
+            own_url=_endpoint(settings, listener),
         )
     services = join_services(operations(plane), event_plane)
     api = place.api(services)

@@ -72,6 +72,29 @@ class Prewarm(msgspec.Struct, frozen=True, kw_only=True):
     """Of each runtime that is in use; 0: none."""
 
 
+class Mail(msgspec.Struct, frozen=True, kw_only=True):
+    """Sending and receiving mail."""
+
+    relay: str = ""
+    """smtp://[USER:PASSWORD@]HOST[:PORT] or smtps://...; empty: none is sent, but written to files with `dev`."""
+    sender: _Text = "lambent@localhost"
+    """Who writes when the node itself does."""
+    host: str = ""
+    """Where mail is received; empty: at the node's own host."""
+    port: _Port = 0
+    """0: none is received."""
+    hostname: _Text = "localhost"
+    """What the receiver calls itself."""
+    max_bytes: _Positive = 41_943_040
+    certificate: str = ""
+    """Path of a certificate chain in PEM, for STARTTLS."""
+    certificate_key: str = ""
+
+    def __repr__(self) -> str:
+        """Without the relay, which has a password in it."""
+        return f"Mail(sender={self.sender!r}, port={self.port})"
+
+
 class Logs(msgspec.Struct, frozen=True, kw_only=True):
     """How much is kept of each function's log."""
 
@@ -103,6 +126,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: _Text = "127.0.0.1"
     port: _Port = 8700
     dev: _Flag = False
+    public_url: str = ""
+    """How others reach the node, for links in messages; empty: by the address that it listens on."""
     processes: _Processes = 1
     region: _Region = "us-east-1"
     account_concurrency: _Positive = limits.DEFAULT_ACCOUNT_CONCURRENCY
@@ -125,6 +150,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
+    mail: Mail = msgspec.field(default_factory=Mail)
     logs: Logs = msgspec.field(default_factory=Logs)
     runtimes: _Paths = {}
     upstream: Upstream = msgspec.field(default_factory=Upstream)

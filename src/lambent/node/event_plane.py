@@ -7,27 +7,44 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from lambent.awsapi.context import Operation
 from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
+from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
-from lambent.events.deliveries import Deliveries
-from lambent.events.intakes import store as intakes
+from lambent.events.deliveries import Deliveries, Delivery
+from lambent.events.intakes import store as intake_store
 from lambent.events.intakes.api import HookSettings
 from lambent.events.intakes.hooks import INTAKE_PATH, SETTINGS_PATH
 from lambent.events.intakes.intake import Intake
-from lambent.model.invocation import Invoker
+from lambent.events.intakes.store import HookStore
+from lambent.events.mail import store as mail_store
+from lambent.events.mail.api import MailOperations
+from lambent.events.mail.desk import MailDesk, no_buckets
+from lambent.events.mail.sending import MailRoom, Relay
+from lambent.events.mail.smtp import SmtpReceiver
+from lambent.events.topics import store as topic_store
+from lambent.events.topics.forms import Links
+from lambent.events.topics.topics import TopicService
+from lambent.model.errors import CallerError
+from lambent.model.identifiers import new_request_id, new_trace_id
+from lambent.model.invocation import Invocation, Target
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
-from lambent.substrate.ports import Documents, Schema
+from lambent.node.late_http import LateHttp
+from lambent.node.mail_relay import MailFiles, SmtpRelay
+from lambent.substrate.ports import Schema, Tables
 from lambent.substrate.sqlite.tables import open_tables
 
+Accept = Callable[[Target, Invocation], Awaitable[None]]
+"""Returns when the event is durable."""
+
 FILE = "events.db"
-SERVICES: tuple[str, ...] = ("lambda",)
+SERVICES: tuple[str, ...] = ("lambda", "ses", "sns")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
-SCHEMAS: tuple[Schema, ...] = (outbox.SCHEMA, intakes.SCHEMA)
+SCHEMAS: tuple[Schema, ...] = (outbox.SCHEMA, intake_store.SCHEMA, mail_store.SCHEMA, topic_store.SCHEMA)
 """Of every module, in the order in which they may refer to each other."""
 
 
@@ -46,21 +63,96 @@ async def open_event_plane(
     folder: DataFolder,
     stack: contextlib.AsyncExitStack,
     *,
-    documents: Documents,
     directory: Directory,
-    invoker: Invoker,
+    accept: Accept,
+    own_url: str,
 ) -> EventPlane:
-    """Build and start every module; `stack` stops them in reverse order. Raises OperatorError."""
+    """Build and start every module; `stack` stops them in reverse order. Raises OperatorError.
+
+    `accept` takes an event for a function, `own_url` is where this machine reaches the node.
+    """
     tables = open_tables(folder.path / FILE, SCHEMAS)
     stack.push_async_callback(tables.close)
-    deliveries = Deliveries()
-    operations: dict[str, Mapping[str, Operation]] = {}
-    hooks = intakes.HookStore(tables)
-    own: dict[bytes, OwnEndpoint] = {
-        INTAKE_PATH.encode(): Intake(hooks, deliveries).serve,
-        SETTINGS_PATH.encode(): HookSettings(hooks, deliveries).serve,
-    }
-    return EventPlane(deliveries=deliveries, operations=operations, own=own)
+    plane = EventPlane(deliveries=Deliveries(), operations={}, own={})
+    open_functions(plane, directory, accept)
+    open_hooks(plane, tables)
+    room = await open_mail(plane, settings, folder, tables, stack)
+    await open_topics(plane, settings, tables, room, stack, base_url=settings.public_url or own_url)
+    return plane
+
+
+def open_functions(plane: EventPlane, directory: Directory, accept: Accept) -> None:
+    """Functions as targets: what is delivered to them is an event of an asynchronous invocation."""
+
+    async def deliver(delivery: Delivery) -> None:
+        target = _resolve(directory, delivery.account, delivery.target)
+        invocation = Invocation(
+            request_id=new_request_id(), payload=delivery.body, trace_id=delivery.trace_id or new_trace_id()
+        )
+        await accept(target, invocation)
+
+    async def exists(account: str, arn: str) -> bool:
+        try:
+            _resolve(directory, account, arn)
+        except CallerError:
+            return False
+        return True
+
+    plane.deliveries.serve("lambda", deliver, exists)
+
+
+def _resolve(directory: Directory, account: str, arn: str) -> Target:
+    _, _, _, region, _, _, name, *qualifier = arn.split(":") + [""] * max(0, 7 - arn.count(":"))
+    return directory.resolve(account, region, name, qualifier[0] if qualifier else "")
+
+
+def open_hooks(plane: EventPlane, tables: Tables) -> None:
+    hooks = HookStore(tables)
+    plane.own[INTAKE_PATH.encode()] = Intake(hooks, plane.deliveries).serve
+    plane.own[SETTINGS_PATH.encode()] = HookSettings(hooks, plane.deliveries).serve
+
+
+async def open_mail(
+    plane: EventPlane, settings: Settings, folder: DataFolder, tables: Tables, stack: contextlib.AsyncExitStack
+) -> MailRoom:
+    mail = settings.mail
+    relay: Relay | None = MailFiles(folder.path / "mail") if settings.dev else None
+    room = MailRoom(tables, SmtpRelay(mail.relay) if mail.relay else relay, sender=mail.sender)
+    await room.start()
+    stack.push_async_callback(room.stop)
+    plane.operations["ses"] = MailOperations(tables, room, plane.deliveries).operations()
+    if mail.port:
+        receiver = SmtpReceiver(
+            MailDesk(tables, plane.deliveries, no_buckets),
+            host=mail.host or settings.host,
+            port=mail.port,
+            hostname=mail.hostname,
+            max_bytes=mail.max_bytes,
+            certificate=(mail.certificate, mail.certificate_key) if mail.certificate else None,
+        )
+        await receiver.start()
+        stack.push_async_callback(receiver.stop)
+    return room
+
+
+async def open_topics(
+    plane: EventPlane,
+    settings: Settings,
+    tables: Tables,
+    room: MailRoom,
+    stack: contextlib.AsyncExitStack,
+    *,
+    base_url: str,
+) -> None:
+    allowed = tuple(AllowedHost.parse(text) for text in settings.network.allow_hosts)
+    policy = EgressPolicy(allow_private=settings.network.allow_private, allow_hosts=allowed)
+    outgoing = LateHttp(policy, allow_loopback=settings.dev)
+    stack.push_async_callback(outgoing.close)
+    topics = TopicService(tables, plane.deliveries, outgoing, room.write_to, base_url=base_url)
+    await topics.start()
+    stack.push_async_callback(topics.stop)
+    plane.operations["sns"] = topics.operations
+    plane.own[Links.PATH.encode()] = topics.serve_link
 
 
 def join_services(control: Mapping[str, Operation], plane: EventPlane | None) -> Services:

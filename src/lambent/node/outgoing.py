@@ -24,7 +24,7 @@ MOST_CONNECTIONS = 64
 READ_BYTES = 65_536
 
 
-class _Denied(Exception):
+class Denied(Exception):
     """The message is for the user."""
 
 
@@ -43,13 +43,14 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        address = await self._choose(host, port)
+        address = await self.choose(host, port)
         return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
 
     async def sleep(self, seconds: float) -> None:
         await self._inner.sleep(seconds)
 
-    async def _choose(self, host: str, port: int) -> str:
+    async def choose(self, host: str, port: int) -> str:
+        """The address to connect to. Raises Denied."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as exc:
@@ -63,7 +64,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             if denial is None:
                 return str(address)
             denied = denial.value
-        raise _Denied(f"{host} may not be connected to ({denied}).")
+        raise Denied(f"{host} may not be connected to ({denied}).")
 
 
 class GuardedHttp:
@@ -103,7 +104,7 @@ class GuardedHttp:
                         break
                 shown = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
                 return Reply(response.status, shown, answer[:READ_BYTES])
-        except _Denied as exc:
+        except Denied as exc:
             raise CallerError("InvalidParameterValueException", str(exc)) from exc
         except (httpcore2.UnsupportedProtocol, httpcore2.LocalProtocolError, ValueError, UnicodeError) as exc:
             raise CallerError("InvalidParameterValueException", f"{url[:200]} cannot be called: {exc}") from exc
