@@ -26,6 +26,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "show": "Show a function: settings, versions, aliases.",
         "rm": "Delete functions.",
     },
+    "Events": {
+        "hooks": "URLs at which git hosts and others report what happened.",
+    },
     "Around it": {
         "env": "Print the variables that AWS tools need to talk to the node.",
         "completion": "Print the completion script of a shell.",

@@ -155,6 +155,16 @@ class Client:
         for line in self._transport.stream_lines(path, query=query, timeout_s=None if follow else 60.0):
             yield json.loads(line)
 
+    def list_hooks(self) -> list[Document]:
+        return cast("list[Document]", self._json("GET", "/_lambent/hook-settings")["hooks"])
+
+    def put_hook(self, name: str, settings: Mapping[str, Any]) -> Document:
+        """Make or change a hook. The answer has its `secret` when one was made up."""
+        return self._json("PUT", f"/_lambent/hook-settings/{_segment(name)}", dict(settings))
+
+    def delete_hook(self, name: str) -> None:
+        self._transport.send("DELETE", f"/_lambent/hook-settings/{_segment(name)}")
+
     def status(self) -> Status:
         return cast(Status, self._json("GET", "/_lambent/status"))
 

@@ -6,8 +6,11 @@ import email
 import email.policy
 import hmac
 import json
+import os
 import smtplib
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +26,7 @@ from tests.conftest import PYTHON, ROLE, ask, connect
 from lambent.awsapi.sigv4 import sign
 from lambent.testing.node import LambentNode, make_zip
 
+LAMBENT = str(Path(sys.executable).parent / "lambent")
 KEEPER = """
 import json
 def handler(event, context):
@@ -224,5 +228,54 @@ def test_a_push_runs_a_function_once(world: World) -> None:
         assert refused.code == 401
 
 
-def test_the_node_is_well_after_all_this(world: World, tmp_path: Path) -> None:
+def test_a_git_push_to_a_local_repository_runs_a_function(world: World, tmp_path: Path) -> None:
+    world.keeper("on-git-push")
+    run = Runner(world, tmp_path)
+    said = run(LAMBENT, "hooks", "add", "local", "--kind", "git", "--function", "on-git-push", "--type", "push")
+    secret = tmp_path / "secret"
+    secret.write_text(said.stderr.partition("told this once: ")[2].split()[0])
+    secret.chmod(0o600)
+    run("git", "init", "--bare", "--initial-branch=main", "shop.git")
+    script = tmp_path / "shop.git" / "hooks" / "post-receive"
+    script.write_text(run(LAMBENT, "hooks", "script", "local", "--secret-file", str(secret)).stdout)
+    script.chmod(0o755)
+    run("git", "clone", "shop.git", "work")
+    (tmp_path / "work" / "file").write_text("1")
+    run("git", "-C", "work", "add", "file")
+    run("git", "-C", "work", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "one")
+    pushed = run("git", "-C", "work", "push", "origin", "main")
+    assert "was not told" not in pushed.stderr
+    (event,) = world.taken("on-git-push")
+    head = run("git", "-C", "work", "rev-parse", "HEAD").stdout.strip()
+    detail = event["detail"]
+    run("git", "-C", "work", "push", "origin", 'main:quo"ted')
+    assert world.taken("on-git-push", 2)[1]["detail"]["branch"] == 'quo"ted'
+    assert (detail["repository"]["name"], detail["branch"], detail["after"]) == ("shop", "main", head)
+    assert detail["repository"]["clone_url"] == str(tmp_path / "shop.git")
+    assert "local" in run(LAMBENT, "hooks", "ls").stdout
+    run(LAMBENT, "hooks", "rm", "local")
+    assert "was not told" in run("git", "-C", "work", "push", "origin", "main:again").stderr
+
+
+class Runner:
+    """Programs in a folder, with what the command line needs to find the node."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self._folder = folder
+        self._environ = {
+            **os.environ,
+            "LAMBENT_DATA_DIR": str(world.node.data_dir),
+            "LAMBENT_ENDPOINT": world.node.endpoint,
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+        }
+
+    def __call__(self, *command: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self._folder, env=self._environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+
+def test_the_node_is_well_after_all_this(world: World) -> None:
     assert ask(world.functions, "/_lambent/status")["version"]
