@@ -73,7 +73,7 @@ async def start_zygote(tmp_path: Path) -> AsyncIterator[StartZygote]:
                 base=str(base),
                 prefixes=[] if prefix.startswith("/usr") else [prefix],
                 store=str(trees),
-                runtime_folder="",
+                runtime=[],
             )
         )
         started.append(link)
@@ -256,7 +256,7 @@ async def test_a_zygote_that_cannot_start_says_which_step_failed(tmp_path: Path)
         base=str(tmp_path / "missing"),
         prefixes=[],
         store=str(tmp_path),
-        runtime_folder="",
+        runtime=[],
     )
     with pytest.raises(ZygoteFailed, match="root: "):
         await ZygoteLink.start(plan)

@@ -255,3 +255,27 @@ def test_layers_lie_over_one_another_at_opt(deploy: Deploy, client: Any) -> None
         "import lib_a, lib_b\ndef handler(e, c):\n    return [lib_a.N, lib_b.N, open('/opt/x').read()]\n", Layers=arns
     )
     assert function().payload == [1, 2, "2"]
+
+
+def test_boto3_is_there_as_in_the_contracts_own_runtimes_and_reaches_the_node(deploy: Deploy) -> None:
+    function = deploy(
+        "import boto3\n"
+        "topics = boto3.client('sns')\n"
+        "def handler(event, context):\n"
+        "    arn = topics.create_topic(Name='from-a-function')['TopicArn']\n"
+        "    return [arn, topics.publish(TopicArn=arn, Message='hello')['MessageId'], boto3.__file__]\n",
+        Timeout=60,
+        MemorySize=512,
+    )
+    arn, message_id, file = function().payload
+    assert arn.endswith(":from-a-function")
+    assert len(message_id) == 36
+    assert file == "/var/runtime/boto3/__init__.py"
+
+
+def test_a_package_of_the_function_goes_before_the_one_that_is_there(deploy: Deploy) -> None:
+    source = {
+        "app.py": "import boto3\ndef handler(event, context):\n    return boto3.OWN\n",
+        "boto3.py": "OWN = 'mine'\n",
+    }
+    assert deploy(source)().payload == "mine"

@@ -46,12 +46,13 @@ OWN_FOLDERS = ("var/task", "opt", "var/runtime", "tmp", "proc", "store", "old", 
 
 class RootPlan(NamedTuple):
     """`base` is an empty folder to mount on; `prefixes` are interpreter trees bound at their own paths;
-    `store` holds the unpacked trees; `runtime_folder` is bound at /var/runtime, empty for none."""
+    `store` holds the unpacked trees; `runtime` is what lies in /var/runtime: one folder that is it, or files and
+    folders that lie in it under their own names."""
 
     base: str
     prefixes: List[str]
     store: str
-    runtime_folder: str
+    runtime: List[str]
 
 
 def build_root(plan: RootPlan) -> None:
@@ -69,8 +70,9 @@ def build_root(plan: RootPlan) -> None:
     _fill_dev(plan.base)
     # Read-only here, so that every bind made from it later is read-only from its first moment.
     _bind(plan.store, plan.base + "/store")
-    if plan.runtime_folder:
-        _bind(plan.runtime_folder, plan.base + "/var/runtime")
+    for path in plan.runtime:
+        alone = len(plan.runtime) == 1
+        _bind(path, plan.base + "/var/runtime" + ("" if alone else "/" + os.path.basename(path)))
     # While the host's proc is still in sight: a user namespace may only mount what it could see anyway.
     sc.mount("proc", plan.base + "/proc", "proc", sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC)
     _pivot(plan.base)

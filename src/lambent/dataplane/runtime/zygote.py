@@ -59,7 +59,7 @@ class ZygoteConfig(NamedTuple):
     base: str
     prefixes: List[str]
     store: str
-    runtime_folder: str
+    runtime: List[str]
 
 
 class Child(NamedTuple):
@@ -84,7 +84,7 @@ def main(link: socket.socket, config_fields: Dict[str, Any]) -> NoReturn:
         else:
             _enter_namespaces(link, config)
             step = "root"
-            root.build_root(root.RootPlan(config.base, config.prefixes, config.store, config.runtime_folder))
+            root.build_root(root.RootPlan(config.base, config.prefixes, config.store, config.runtime))
         zygote = Zygote(link, config)
     except Exception as exc:
         _send(link, b"B", {"step": step, "reason": "{}: {}".format(type(exc).__name__, exc)})

@@ -50,7 +50,7 @@ class ZygotePlan:
     base: str
     prefixes: Sequence[str]
     store: str
-    runtime_folder: str
+    runtime: list[str]
 
 
 class Spawned:
@@ -303,7 +303,7 @@ def _start_process(plan: ZygotePlan, ours: socket.socket, theirs: socket.socket)
         "base": plan.base,
         "prefixes": list(plan.prefixes),
         "store": plan.store,
-        "runtime_folder": plan.runtime_folder,
+        "runtime": plan.runtime,
     }
     # -I and -S: nothing of the operator's environment or site-packages gets in, and the start is 25 ms shorter.
     command = [plan.executable, "-I", "-S", "-c", _BOOT, str(theirs.fileno())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ class Programs(Protocol):
     def hint(self, runtime: str) -> str:
         """How to install it."""
         ...
+
+
+SDK = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
 
 
 class Zygotes:
@@ -105,12 +109,23 @@ class Zygotes:
                 base=str(self._base),
                 prefixes=[prefix for prefix in program.prefixes if not prefix.startswith("/usr/") and prefix != "/usr"],
                 store=str(self._trees),
-                runtime_folder=str(NODE_RUNTIME) if runtime.startswith("nodejs") else "",
+                runtime=[str(NODE_RUNTIME)] if runtime.startswith("nodejs") else find_sdk() if is_python else [],
             )
         )
         self._shared_mb[runtime] = link.resident_mb() if is_python else 0
         log.info("zygote started", extra={"action": "zygote_started", "runtime": runtime, "pid": link.pid})
         return link
+
+
+def find_sdk() -> list[str]:
+    """Where boto3 and what it needs lie: Lambda's own Python runtimes have them, and functions count on it."""
+    found = []
+    for name in SDK:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            file = Path(spec.origin)
+            found.append(str(file.parent if file.name == "__init__.py" else file))
+    return found
 
 
 def _is_alive(task: asyncio.Task[ZygoteLink]) -> bool:
