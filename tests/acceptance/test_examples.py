@@ -1,0 +1,56 @@
+"""The examples, run as their READMEs say, on real components."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.conftest import is_ci
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / name / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def need(*programs: str) -> None:
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        assert not is_ci(), f"apt-get install {' '.join(missing)}"
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+def test_a_commit_starts_a_build_and_its_outcome_is_posted_and_mailed() -> None:
+    need("git", "curl", "openssl")
+    good, bad = load("ci").main()
+    assert (good["state"], bad["state"]) == ("success", "failure")
+    assert (good["repository"], good["branch"]) == ("shop", "main")
+    assert "test_it_adds" in good["output"]
+    assert "AssertionError: 2 != 3" in bad["output"]
+
+
+def test_a_second_factor_is_verified_once_and_in_time() -> None:
+    answers: dict[str, Any] = load("second_factor").main()
+    assert answers["right"] == {"verified": True, "step": 37037036}
+    assert answers["again"] == {"verified": False, "step": None}
+    assert answers["late"] == {"verified": False, "step": None}
+    assert len(answers["enrolled"]["secret"]) == 32
+
+
+@pytest.mark.parametrize("readme", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)
+def test_the_command_of_a_readme_is_the_one_that_is_tested(readme: Path) -> None:
+    assert f".venv/bin/python examples/{readme.parent.name}/run.py" in readme.read_text()
+    for source in readme.parent.rglob("*.py"):
+        compile(source.read_text(), str(source), "exec")
