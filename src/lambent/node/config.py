@@ -95,6 +95,15 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
         return f"Mail(sender={self.sender!r}, port={self.port})"
 
 
+class Containers(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of a container runtime of this machine."""
+
+    socket: str = ""
+    """Of Docker or Podman, such as /var/run/docker.sock; empty: none are read."""
+    target: str = ""
+    """ARN of the function, queue, topic or bus that they go to."""
+
+
 class Logs(msgspec.Struct, frozen=True, kw_only=True):
     """How much is kept of each function's log."""
 
@@ -150,6 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
+    containers: Containers = msgspec.field(default_factory=Containers)
     mail: Mail = msgspec.field(default_factory=Mail)
     logs: Logs = msgspec.field(default_factory=Logs)
     runtimes: _Paths = {}

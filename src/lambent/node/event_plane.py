@@ -15,8 +15,10 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
 from lambent.events.deliveries import Deliveries, Delivery
+from lambent.events.intakes import containers
 from lambent.events.intakes import store as intake_store
 from lambent.events.intakes.api import HookSettings
+from lambent.events.intakes.containers import ContainerEvents
 from lambent.events.intakes.hooks import INTAKE_PATH, SETTINGS_PATH
 from lambent.events.intakes.intake import Intake
 from lambent.events.intakes.store import HookStore
@@ -28,7 +30,7 @@ from lambent.events.mail.smtp import SmtpReceiver
 from lambent.events.topics import store as topic_store
 from lambent.events.topics.forms import Links
 from lambent.events.topics.topics import TopicService
-from lambent.model.errors import CallerError
+from lambent.model.errors import CallerError, OperatorError
 from lambent.model.identifiers import new_request_id, new_trace_id
 from lambent.model.invocation import Invocation, Target
 from lambent.node.config import Settings
@@ -44,7 +46,13 @@ Accept = Callable[[Target, Invocation], Awaitable[None]]
 FILE = "events.db"
 SERVICES: tuple[str, ...] = ("lambda", "ses", "sns")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
-SCHEMAS: tuple[Schema, ...] = (outbox.SCHEMA, intake_store.SCHEMA, mail_store.SCHEMA, topic_store.SCHEMA)
+SCHEMAS: tuple[Schema, ...] = (
+    outbox.SCHEMA,
+    intake_store.SCHEMA,
+    containers.SCHEMA,
+    mail_store.SCHEMA,
+    topic_store.SCHEMA,
+)
 """Of every module, in the order in which they may refer to each other."""
 
 
@@ -76,6 +84,7 @@ async def open_event_plane(
     plane = EventPlane(deliveries=Deliveries(), operations={}, own={})
     open_functions(plane, directory, accept)
     open_hooks(plane, tables)
+    open_containers(plane, settings, tables, stack)
     room = await open_mail(plane, settings, folder, tables, stack)
     await open_topics(plane, settings, tables, room, stack, base_url=settings.public_url or own_url)
     return plane
@@ -110,6 +119,18 @@ def open_hooks(plane: EventPlane, tables: Tables) -> None:
     hooks = HookStore(tables)
     plane.own[INTAKE_PATH.encode()] = Intake(hooks, plane.deliveries).serve
     plane.own[SETTINGS_PATH.encode()] = HookSettings(hooks, plane.deliveries).serve
+
+
+def open_containers(plane: EventPlane, settings: Settings, tables: Tables, stack: contextlib.AsyncExitStack) -> None:
+    socket, target = settings.containers.socket, settings.containers.target
+    if not socket:
+        return
+    parts = target.split(":")
+    if len(parts) < 6:
+        raise OperatorError("containers.target must be the ARN of what the events go to.")
+    reader = ContainerEvents(tables, plane.deliveries, socket=socket, account=parts[4], region=parts[3], target=target)
+    reader.start()
+    stack.push_async_callback(reader.stop)
 
 
 async def open_mail(
