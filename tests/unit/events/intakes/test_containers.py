@@ -94,7 +94,8 @@ class Runtime:
             sent = len(self.events)
             await writer.drain()
             async with self.changed:
-                await self.changed.wait_for(lambda sent=sent: len(self.events) > sent or writer.is_closing())
+                while len(self.events) <= sent and not writer.is_closing():
+                    await self.changed.wait()
 
 
 class World:
