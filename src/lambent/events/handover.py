@@ -37,6 +37,8 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
     """The ARN of a queue."""
     names: dict[str, str] = {}
     """Attributes that a dead letter has beside the reason."""
+    attempt_mark: str = ""
+    """In the body, stands for the number of the attempt."""
 
 
 def put(connection: Connection, box: str, lane: str, handed: HandOver, *, now: float, delay_s: float = 0.0) -> None:
@@ -69,7 +71,7 @@ class HandOvers:
     async def _send(self, parcel: Parcel) -> None:
         handed = msgspec.msgpack.decode(parcel.body, type=HandOver)
         try:
-            await self._deliveries.deliver(handed.delivery)
+            await self._deliveries.deliver(_number(handed, parcel.attempts + 1))
         except CallerError as exc:
             if exc.status == _BUSY or exc.status >= 500:
                 raise PlatformError(f"{exc.code}: {exc.message}") from exc
@@ -117,3 +119,10 @@ class HandOvers:
                 "reason": reason,
             },
         )
+
+
+def _number(handed: HandOver, attempt: int) -> Delivery:
+    if not handed.attempt_mark:
+        return handed.delivery
+    body = handed.delivery.body.replace(handed.attempt_mark.encode(), str(attempt).encode())
+    return msgspec.structs.replace(handed.delivery, body=body)
