@@ -58,7 +58,7 @@ class Replayer:
         end = record["EventEndTime"].timestamp()
         rows = list(connection.execute(query, (record["EventSourceArn"], at, number, end, _BATCH)))
         lanes: list[str] = []
-        for at, number, body in rows:  # noqa: B007, PLR1704 - where the next step goes on
+        for at, number, body in rows:  # noqa: B007 - where the next step goes on
             lanes += self._send(connection, record, body)
         record |= {"State": "RUNNING", "Position": [at, number]}
         if rows:

@@ -104,9 +104,7 @@ class Schedules:
             after = parameters.get("NextToken", "")
             while len(found) <= size and (page := store.walk(connection, "schedules", start, after, 500)):
                 after = page[-1]["Arn"]
-                found += [
-                    one for one in page if one["Name"].startswith(prefix) and state in (None, one["State"])
-                ]
+                found += [one for one in page if one["Name"].startswith(prefix) and state in (None, one["State"])]
             return found[: size + 1]
 
         found = await self._tables.read(work)
@@ -137,9 +135,7 @@ class Schedules:
         return {"ScheduleGroupArn": record["Arn"]}
 
     async def get_group(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
-        return _show(
-            await self._tables.read(lambda connection: self._group(connection, context, parameters["Name"]))
-        )
+        return _show(await self._tables.read(lambda connection: self._group(connection, context, parameters["Name"])))
 
     async def delete_group(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         name = parameters["Name"]

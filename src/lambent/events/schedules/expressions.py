@@ -16,8 +16,13 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 FIRST_YEAR, LAST_YEAR = 1970, 2199
-_MONTHS = {name: number for number, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
-_WEEKDAYS = {name: number for number, name in enumerate("SUN MON TUE WED THU FRI SAT".split(), 1)}
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1
+    )
+}
+_WEEKDAYS = {name: number for number, name in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"], 1)}
 _UNITS_S = {"minute": 60, "hour": 3600, "day": 86400}
 _EXPRESSION = re.compile(r"(at|rate|cron)\((.*)\)")
 _RATE = re.compile(r"([1-9][0-9]{0,8}) (minute|hour|day)(s?)")
@@ -187,9 +192,7 @@ def _read_days(text: str) -> Days:
         return lambda year, month: {_nearest_workday(year, month, _length(year, month))}
     if text.endswith("W"):
         wanted = _read_number(text[:-1], "day-of-month", 1, 31)
-        return lambda year, month: (
-            {_nearest_workday(year, month, wanted)} if wanted <= _length(year, month) else set()
-        )
+        return lambda year, month: {_nearest_workday(year, month, wanted)} if wanted <= _length(year, month) else set()
     from_end = re.fullmatch(r"L-([0-9]{1,2})", text)
     if from_end is not None:
         back = _read_number(from_end[1], "day-of-month", 1, 30)
