@@ -422,7 +422,7 @@ def _read_tags(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_target(target: Mapping[str, Any]) -> None:
-    kind = (target["Arn"].split(":") + ["", "", ""])[2]
+    kind = [*target["Arn"].split(":"), "", "", ""][2]
     if kind not in _TARGETS:
         raise invalid(f"Target {target['Id']}: {target['Arn']} is not a function, queue, topic or event bus.")
     given = [name for name in ("Input", "InputPath", "InputTransformer") if target.get(name) is not None]

@@ -22,7 +22,7 @@ from lambent.substrate.ports import Connection, Tables
 
 
 class BusService:
-    """Start it before `timers`. Enters itself in `deliveries` as `events`, and in `timers` for rules with a schedule."""
+    """Start it before `timers`. Enters itself in `deliveries` as `events`, in `timers` for rules with a schedule."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a rule's target receives of an event: all, a part, a constant, or a template (user guide, "Input transformer")."""
+"""What a rule's target receives of an event: all, a part, a constant or a template ("Input transformer")."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Buses, rules, archives and replays on disk, and the way of an event from a bus to the outboxes of its targets.
 
-An event is durable when it lies in the outbox of every target that takes it and in the archives, all in one transaction.
+An event is durable when it lies in the outbox of every target that takes it and in the archives: one transaction.
 """
 
 from __future__ import annotations
