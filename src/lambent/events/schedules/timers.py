@@ -35,6 +35,8 @@ LONGEST_WAIT_S = 30.0
 """A wait does not see the clock being set: after a jump forward, what is due is noticed within this."""
 LATE_S = 60.0
 """A run later than this was missed: the precision that the contract promises."""
+STUCK_S = 60.0
+"""Until a timer is tried again that could not be fired."""
 _BATCH = 200
 
 
@@ -117,7 +119,14 @@ class Timers:
         due = list(connection.execute(query, (now, _BATCH)))
         rung = []
         for kind, owner, due_at in due:
-            rung += [(kind, lane) for lane in self._kinds[kind][0](connection, owner, due_at, now)]
+            try:
+                lanes = self._kinds[kind][0](connection, owner, due_at, now)
+            except (ValueError, KeyError, TypeError) as exc:
+                # One record that cannot be read, a zone that is gone, say, stops no other.
+                log.error("timers", extra={"action": "timer_postponed", "owner": owner, "reason": str(exc)})
+                set_timer(connection, kind, owner, now + STUCK_S)
+                continue
+            rung += [(kind, lane) for lane in lanes]
         return rung, len(due) == _BATCH
 
     async def _run(self) -> None:

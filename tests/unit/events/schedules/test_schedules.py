@@ -7,8 +7,9 @@ import pytest
 from tests.unit.events.clockwork import DEAD, QUEUE, Clockwork
 
 from lambent.events.schedules.expressions import parse_expression
-from lambent.events.schedules.timers import Missed, plan_run
+from lambent.events.schedules.timers import Missed, plan_run, set_timer
 from lambent.model.errors import CallerError
+from lambent.substrate.ports import Connection
 
 OFF = {"Mode": "OFF"}
 
@@ -103,3 +104,23 @@ async def test_universal_targets_are_refused(clockwork: Clockwork) -> None:
     universal = target(Arn="arn:aws:scheduler:::aws-sdk:sqs:sendMessage")
     with pytest.raises(CallerError, match="universal"):
         await create(clockwork, "any", "rate(1 day)", Target=universal)
+
+
+async def test_a_timer_that_cannot_be_fired_stops_no_other(clockwork: Clockwork) -> None:
+    def fail(_connection: Connection, _owner: str, _due_at: float, _now: float) -> list[str]:
+        raise ValueError("no such zone")
+
+    clockwork.timers.enter("broken", fail, lambda _lane: None)
+    await clockwork.tables.write(lambda connection: set_timer(connection, "broken", "x", clockwork.now - 1))
+    await create(clockwork, "sound", "rate(1 minute)")
+    await clockwork.timers.fire_due()
+    assert (await clockwork.next_received()).source_arn.endswith("default/sound")
+
+
+async def test_a_target_that_is_busy_is_asked_again(clockwork: Clockwork) -> None:
+    clockwork.failures[QUEUE] = CallerError("TooManyRequestsException", "later", status=429)
+    target_once = target(RetryPolicy={"MaximumRetryAttempts": 0}, DeadLetterConfig={"Arn": DEAD})
+    await create(clockwork, "busy", "rate(1 minute)", Target=target_once)
+    await clockwork.timers.fire_due()
+    letter = await clockwork.next_received()
+    assert letter.message_attributes["EXHAUSTED_RETRY_CONDITION"] == "MaximumRetryAttempts"
