@@ -30,7 +30,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LambentNode]:
         yield running
 
 
-def connect(node: LambentNode) -> Any:
+def connect(node: LambentNode, service: str = "lambda") -> Any:
     """A boto3 client that takes nothing from this machine's own configuration."""
     environ = node.environ()
     before = dict(os.environ)
@@ -38,7 +38,7 @@ def connect(node: LambentNode) -> Any:
     os.environ.update(environ)
     try:
         return boto3.session.Session(profile_name="lambent").client(
-            "lambda", config=Config(retries={"max_attempts": 0}, read_timeout=120, max_pool_connections=64)
+            service, config=Config(retries={"max_attempts": 0}, read_timeout=120, max_pool_connections=64)
         )
     finally:
         os.environ.clear()

@@ -51,6 +51,7 @@ _Texts = Annotated[list[str], Meta(description='a list of texts, ["...", "..."]'
 _Paths = Annotated[dict[str, str], Meta(description='a table of paths, "python3.12" = "/path/to/python3.12"')]
 _Isolation = Annotated[Literal["auto", "namespace", "process"], Meta(description="auto, namespace or process")]
 _Scratch = Annotated[Literal["auto", "tmpfs"], Meta(description="auto (disk images where they can be had) or tmpfs")]
+_Missed = Annotated[Literal["once", "all", "skip"], Meta(description="once, all or skip")]
 _KeepAlive = Annotated[Literal["fixed", "adaptive"], Meta(description="fixed or adaptive")]
 _Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
@@ -151,6 +152,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """0: eight for each processor."""
     queue_seconds: _Seconds = 10
     """How long an invocation waits for room on a full node."""
+    missed_runs: _Missed = "once"
+    """What becomes of the due times of schedules that passed while the node was down."""
     isolation: _Isolation = "auto"
     cpu_quota: _Flag = False
     scratch_disks: _Scratch = "auto"

@@ -14,6 +14,8 @@ from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
+from lambent.events.buses import store as bus_store
+from lambent.events.buses.buses import BusService
 from lambent.events.deliveries import Deliveries, Delivery
 from lambent.events.intakes import containers
 from lambent.events.intakes import store as intake_store
@@ -27,6 +29,9 @@ from lambent.events.mail.api import MailOperations
 from lambent.events.mail.desk import MailDesk, no_buckets
 from lambent.events.mail.sending import MailRoom, Relay
 from lambent.events.mail.smtp import SmtpReceiver
+from lambent.events.schedules import store as schedule_store
+from lambent.events.schedules import timers
+from lambent.events.schedules.schedules import ScheduleService
 from lambent.events.topics import store as topic_store
 from lambent.events.topics.forms import Links
 from lambent.events.topics.topics import TopicService
@@ -44,7 +49,7 @@ Accept = Callable[[Target, Invocation], Awaitable[None]]
 """Returns when the event is durable."""
 
 FILE = "events.db"
-SERVICES: tuple[str, ...] = ("lambda", "ses", "sns")
+SERVICES: tuple[str, ...] = ("lambda", "ses", "sns", "events", "scheduler")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
 SCHEMAS: tuple[Schema, ...] = (
     outbox.SCHEMA,
@@ -52,6 +57,9 @@ SCHEMAS: tuple[Schema, ...] = (
     containers.SCHEMA,
     mail_store.SCHEMA,
     topic_store.SCHEMA,
+    timers.SCHEMA,
+    schedule_store.SCHEMA,
+    bus_store.SCHEMA,
 )
 """Of every module, in the order in which they may refer to each other."""
 
@@ -87,6 +95,7 @@ async def open_event_plane(
     open_containers(plane, settings, tables, stack)
     room = await open_mail(plane, settings, folder, tables, stack)
     await open_topics(plane, settings, tables, room, stack, base_url=settings.public_url or own_url)
+    await open_clockwork(plane, settings, tables, stack)
     return plane
 
 
@@ -174,6 +183,20 @@ async def open_topics(
     stack.push_async_callback(topics.stop)
     plane.operations["sns"] = topics.operations
     plane.own[Links.PATH.encode()] = topics.serve_link
+
+
+async def open_clockwork(
+    plane: EventPlane, settings: Settings, tables: Tables, stack: contextlib.AsyncExitStack
+) -> None:
+    """Buses and schedules, and the timers of both, which start last."""
+    clock, missed = timers.Timers(tables), timers.Missed(settings.missed_runs)
+    buses = BusService(tables, plane.deliveries, clock, missed=missed)
+    schedules = ScheduleService(tables, plane.deliveries, clock, missed=missed)
+    for module in (buses, schedules, clock):
+        await module.start()
+        stack.push_async_callback(module.stop)
+    plane.operations["events"] = buses.operations
+    plane.operations["scheduler"] = schedules.operations
 
 
 def join_services(control: Mapping[str, Operation], plane: EventPlane | None) -> Services:
