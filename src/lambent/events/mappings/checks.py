@@ -1,4 +1,5 @@
-"""What a mapping may say (API reference, "CreateEventSourceMapping"): the members its source takes, and their ranges."""
+"""What a mapping may say (API reference, "CreateEventSourceMapping"): which members its source takes, and in what
+ranges."""
 
 from __future__ import annotations
 

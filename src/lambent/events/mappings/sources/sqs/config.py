@@ -51,7 +51,8 @@ def read_external(configuration: Configuration, connections: Connections) -> Ext
             raise _invalid(f"The queue {configuration.source_arn} is of another region than the function.")
         return None
     for connection in connections.values():
-        if connection.get("account") == account and "url" in connection:
+        granted = connection.get("accounts", configuration.account).replace(",", " ").split()
+        if connection.get("account") == account and "url" in connection and configuration.account in granted:
             return External(
                 url=connection["url"].rstrip("/"),
                 region=connection.get("region") or region,
@@ -60,8 +61,8 @@ def read_external(configuration: Configuration, connections: Connections) -> Ext
                 name=name,
             )
     raise _invalid(
-        f"The queue {configuration.source_arn} belongs to another account, and the operator has named no connection with "
-        f'account = "{account}" in lambent.toml.'
+        f"The queue {configuration.source_arn} belongs to another account, and lambent.toml names "
+        f'no connection with account = "{account}" for this one.'
     )
 
 
