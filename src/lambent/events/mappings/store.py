@@ -32,7 +32,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     """A tumbling window that has begun and whose last invocation has not succeeded yet."""
 
     start_at: float
-    state: msgspec.Raw = msgspec.Raw(b"{}")
+    state: str = "{}"
+    """JSON text."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ def find_start(at: float, size_s: float) -> float:
     return math.floor(at / size_s) * size_s
 
 
-def read_state(payload: bytes) -> msgspec.Raw | None:
+def read_state(payload: bytes) -> str | None:
     """The `state` that the function returned; None when there is none, which is a failure."""
     try:
         answer = json.loads(payload)
@@ -26,18 +26,18 @@ def read_state(payload: bytes) -> msgspec.Raw | None:
         return None
     if not isinstance(answer, dict) or not isinstance(answer.get("state"), dict):
         return None
-    return msgspec.Raw(msgspec.json.encode(answer["state"]))
+    return msgspec.json.encode(answer["state"]).decode()
 
 
 def is_over(window: Window) -> bool:
     """Whether the state has grown beyond what is carried on, so that the window ends early."""
-    return len(bytes(window.state)) > MAX_STATE_BYTES
+    return len(window.state.encode()) > MAX_STATE_BYTES
 
 
 def window_members(window: Window, size_s: float, *, shard: str, arn: str, final: bool, early: bool) -> dict[str, Any]:
     return {
         "window": {"start": _show(window.start_at), "end": _show(window.start_at + size_s)},
-        "state": window.state,
+        "state": msgspec.Raw(window.state.encode()),
         "shardId": shard,
         "eventSourceARN": arn,
         "isFinalInvokeForWindow": final,

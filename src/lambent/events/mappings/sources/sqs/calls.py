@@ -79,7 +79,7 @@ class HttpCalls:
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT_S)
         try:
             response = await self._pool.request(
-                "POST", url, headers=signed, content=body, extensions={"timeout": timeouts}
+                "POST", url, headers=list(signed.items()), content=body, extensions={"timeout": timeouts}
             )
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as exc:
             reason = str(exc) or type(exc).__name__
