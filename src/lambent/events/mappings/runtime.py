@@ -54,10 +54,14 @@ class Runtime:
         for mapping in await self._tables.read(store.list_all):
             self.changed(mapping.uuid)
 
-    async def stop(self) -> None:
-        """Invocations under way are broken off; what they were for comes again at the next start."""
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Batches under way may finish within `grace_s`; what is broken off then comes again at the next start."""
         self._stopped = True
         tasks = [keeper.task for keeper in self._keepers.values()]
+        if tasks and grace_s:
+            for keeper in self._keepers.values():
+                keeper.bell.set()
+            await asyncio.wait(tasks, timeout=grace_s)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -74,7 +78,7 @@ class Runtime:
 
     async def _keep(self, uuid: str, keeper: _Keeper) -> None:
         try:
-            while True:
+            while not self._stopped:
                 # Before the read: a change after it rings again.
                 keeper.bell.clear()
                 mapping = await self._settle(uuid)

@@ -153,7 +153,7 @@ async def test_a_tumbling_window_carries_its_state_to_its_last_invocation(world:
 
     world.handler = handler
     begin = world.clock.at // 60 * 60
-    world.clock.at = begin + 1
+    world.clock.at = begin + 115
     world.stream.send("a", "b", at=begin + 1)
     world.stream.send("c", at=begin + 2)
     world.stream.send("d", at=begin + 61)

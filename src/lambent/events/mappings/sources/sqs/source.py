@@ -15,7 +15,7 @@ from lambent.events.mappings.sources.ports import (
     SourceLost,
 )
 from lambent.events.mappings.sources.sqs import config
-from lambent.events.mappings.sources.sqs.calls import Calls, HttpCalls, OwnCalls
+from lambent.events.mappings.sources.sqs.calls import Calls, OwnCalls
 from lambent.events.mappings.sources.sqs.event import read_message, shape
 
 MOST_AT_ONCE = 10
@@ -70,6 +70,8 @@ def sqs_kind(operations: Mapping[str, Operation], exists: config.Exists) -> Sour
         if external is None:
             calls = OwnCalls(operations, account=configuration.account, region=configuration.region)
         else:
+            from lambent.events.mappings.sources.sqs.http_calls import HttpCalls  # noqa: PLC0415 - a client is memory
+
             calls = HttpCalls(external)
         try:
             found = await calls.call("GetQueueUrl", {"QueueName": arn.rpartition(":")[2]})
