@@ -161,5 +161,5 @@ def read_with_powertools(record: dict[str, Any]) -> None:
     assert parsed.messageId == record["messageId"]
     [read] = SQSEvent({"Records": [record]}).records
     if record["messageAttributes"]:
-        assert read.message_attributes["trace"].string_value == "abc"
+        assert read["messageAttributes"]["trace"]["stringValue"] == "abc"
     assert read.event_source_arn == QUEUE

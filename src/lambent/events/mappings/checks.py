@@ -13,17 +13,9 @@ from lambent.events.mappings.sources.ports import PARALLEL_FIELDS, Rules, Source
 from lambent.events.patterns import compile_filters
 from lambent.model.errors import CallerError
 
-COMMON = frozenset(
-    {
-        "EventSourceArn",
-        "BatchSize",
-        "FilterCriteria",
-        "KMSKeyArn",
-        "MaximumBatchingWindowInSeconds",
-        "MetricsConfig",
-        "LoggingConfig",
-    }
-)
+COMMON = frozenset({"EventSourceArn", "BatchSize", "FilterCriteria", "MaximumBatchingWindowInSeconds"})
+WITHOUT_EFFECT = frozenset({"KMSKeyArn", "MetricsConfig", "LoggingConfig", "ProvisionedPollerConfig"})
+"""Members that nothing here would act on: refused unless they are empty."""
 NOT_KEPT = frozenset({"FunctionName", "Enabled", "Tags", "UUID"})
 """Members that are no values of the source."""
 MAX_FILTERS = 10
@@ -120,7 +112,11 @@ def find_source(kind: SourceKind, values: Values) -> str:
 
 
 def _keep(params: Values) -> dict[str, Any]:
-    kept = {name: value for name, value in params.items() if name not in NOT_KEPT and value is not None}
+    for name in sorted(WITHOUT_EFFECT):
+        if any((params.get(name) or {}).values()) if isinstance(params.get(name), dict) else params.get(name):
+            raise invalid(f"{name} has no effect on Lambent: leave it out.")
+    left_out = NOT_KEPT | WITHOUT_EFFECT
+    kept = {name: value for name, value in params.items() if name not in left_out and value is not None}
     moment = kept.get("StartingPositionTimestamp")
     if isinstance(moment, datetime):
         kept["StartingPositionTimestamp"] = moment.timestamp()

@@ -44,6 +44,12 @@ STREAMING = {"EventSourceArn": STREAM, "StartingPosition": "LATEST"}
         ({"EventSourceArn": "arn:aws:x:eu-west-1:1:y"}, "InvalidParameterValueException", "Unrecognized event source"),
         ({"EventSourceArn": STREAM}, "InvalidParameterValueException", "startingPosition"),
         ({"EventSourceArn": QUEUE, "StartingPosition": "LATEST"}, "InvalidParameterValueException", "StartingPosition"),
+        ({"EventSourceArn": QUEUE, "KMSKeyArn": "arn:aws:kms:x"}, "InvalidParameterValueException", "no effect"),
+        (
+            {"EventSourceArn": QUEUE, "MetricsConfig": {"Metrics": ["EventCount"]}},
+            "InvalidParameterValueException",
+            "no effect",
+        ),
         ({"EventSourceArn": QUEUE, "BatchSize": 11}, "InvalidParameterValueException", "batch window"),
         ({"EventSourceArn": QUEUE, "FunctionName": "g"}, "InvalidParameterValueException", "Function does not exist"),
         (

@@ -138,7 +138,7 @@ class Rules:
 
     takes: frozenset[str]
     """Members beyond those that every mapping has (FunctionName, EventSourceArn, Enabled, BatchSize, FilterCriteria,
-    MaximumBatchingWindowInSeconds, Tags, KMSKeyArn, MetricsConfig, LoggingConfig)."""
+    MaximumBatchingWindowInSeconds, Tags)."""
     needs: frozenset[str] = frozenset()
     default_batch_size: int = 100
     max_batch_size: int = 10_000

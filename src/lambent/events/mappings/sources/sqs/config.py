@@ -13,7 +13,7 @@ import msgspec
 from lambent.events.mappings.sources.ports import Configuration, Connections, Rules, Values, split_source
 from lambent.model.errors import CallerError
 
-_TAKES = frozenset({"FunctionResponseTypes", "ScalingConfig", "ProvisionedPollerConfig"})
+_TAKES = frozenset({"FunctionResponseTypes", "ScalingConfig"})
 STANDARD = Rules(takes=_TAKES, default_batch_size=10, free_batch_size=10)
 FIFO = Rules(takes=_TAKES, default_batch_size=10, max_batch_size=10, max_window_s=0)
 
