@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,7 +101,8 @@ def test_messages_of_another_endpoint_reach_a_function_and_failures_come_again(
         read_with_powertools(record)
     assert client.get_event_source_mapping(UUID=made["UUID"])["LastProcessingResult"] == "OK"
 
-    client.update_event_source_mapping(UUID=made["UUID"], Enabled=False)
+    assert "sqs orders" in run_cli(mapped_node, "ls")
+    run_cli(mapped_node, "pause", made["UUID"][:8])
     wait_state(client, made["UUID"], "Disabled")
     client.delete_event_source_mapping(UUID=made["UUID"])
     wait_for(lambda: client.list_event_source_mappings()["EventSourceMappings"] == [])
@@ -133,6 +137,14 @@ def test_a_queue_that_nobody_named_is_refused(mapped_node: LambentNode) -> None:
         )
     assert refused.value.response["Error"]["Code"] == "InvalidParameterValueException"
     assert "lambent.toml" in str(refused.value)
+
+
+def run_cli(node: LambentNode, *arguments: str) -> str:
+    environ = {**os.environ, "LAMBENT_DATA_DIR": str(node.data_dir), "LAMBENT_ENDPOINT": node.endpoint}
+    command = [sys.executable, "-m", "lambent", "triggers", *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def taken(node: LambentNode) -> list[dict[str, Any]]:

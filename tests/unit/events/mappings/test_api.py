@@ -132,3 +132,16 @@ async def test_lists_go_by_source_and_function_in_pages(world: World) -> None:
     rest = await world.api.list(CONTEXT, {"MaxItems": 1, "Marker": page["NextMarker"]})
     found = {shown["UUID"] for shown in page["EventSourceMappings"] + rest["EventSourceMappings"]}
     assert found == {first["UUID"], second["UUID"]}
+
+
+async def test_a_mapping_whose_node_died_in_between_goes_on_to_its_state(world: World) -> None:
+    await world.runtime.stop()
+    made = await world.api.create(CONTEXT, {"FunctionName": "f", "EventSourceArn": QUEUE})
+    gone = await world.api.create(CONTEXT, {"FunctionName": "f", **STREAMING})
+    await world.api.delete(CONTEXT, {"UUID": gone["UUID"]})
+    assert (await world.get(made["UUID"]))["State"] == "Creating"
+    world.runtime = world.new_runtime()
+    await world.runtime.start()
+    assert await world.settled(made["UUID"]) == "Enabled"
+    assert await world.settled(gone["UUID"]) == ""
+    assert world.stream.dropped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 
 from lambent.awsapi.context import Operation
@@ -38,7 +39,7 @@ class SqsSource:
             {
                 "QueueUrl": self._queue_url,
                 "MaxNumberOfMessages": min(max_messages, MOST_AT_ONCE),
-                "WaitTimeSeconds": min(MAX_WAIT_S, max(0, round(wait_s))),
+                "WaitTimeSeconds": min(MAX_WAIT_S, max(0, math.ceil(wait_s))),
                 "AttributeNames": ["All"],
                 "MessageAttributeNames": ["All"],
             },
