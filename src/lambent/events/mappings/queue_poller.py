@@ -84,10 +84,18 @@ class QueuePoller:
         kept, dropped = self._work.sift(messages)
         if dropped:
             await self._source.settle(dropped, ())
+        # What did not fit into one invocation: a group in which something failed goes no further.
+        halted: set[str] = set()
         for batch in cut(kept, size=self._work.batch_size):
-            await self._try(batch)
+            held = [message for message in batch if message.group and message.group in halted]
+            if held:
+                await self._source.settle((), held)
+            ready = [message for message in batch if message not in held]
+            if ready:
+                halted |= await self._try(ready)
 
-    async def _try(self, batch: list[Message]) -> None:
+    async def _try(self, batch: list[Message]) -> set[str]:
+        """The groups of what failed."""
         outcome = await self._invoke(batch)
         ids = [message.id for message in batch]
         if outcome is None or outcome.function_error:
@@ -102,10 +110,11 @@ class QueuePoller:
         if done:
             self._failures = 0
             self._concurrency.succeeded()
-            return
+            return {message.group for message in again}
         # Nothing of it succeeded: this one of the batches at once waits, so that a broken function is not stormed.
         self._failures += 1
         await self._work.pause(pause_s(self._failures))
+        return {message.group for message in again}
 
     async def _invoke(self, batch: Sequence[Message]) -> Outcome | None:
         """None when the function could not be run."""

@@ -132,3 +132,19 @@ async def test_a_deleted_mapping_is_gone_when_its_batch_is_done(world: World) ->
     with pytest.raises(CallerError) as refused:
         await world.get(made["UUID"])
     assert refused.value.code == "ResourceNotFoundException"
+
+
+async def test_a_group_in_which_something_failed_goes_no_further(world: World) -> None:
+    def handler(event: dict[str, Any]) -> Any:
+        if "g1" in bodies(event) and len(world.events) == 1:
+            raise FunctionFailed
+
+    world.handler = handler
+    world.queue.send("g1", "g2", group="g", size=4_000_000)
+    world.queue.send("h1", group="h", size=4_000_000)
+    await world.create(EventSourceArn=QUEUE)
+    await world.until(lambda: len(world.queue.done) == 3)
+    tried = [bodies(event) for event in world.events]
+    assert tried.count(["g1"]) == 2
+    assert tried.index(["g2"]) > tried.index(["g1"], 1)
+    assert "g2" in world.queue.again

@@ -75,10 +75,10 @@ class FakeQueue:
         self.again: list[str] = []
         self.receives = 0
 
-    def send(self, *bodies: str) -> None:
+    def send(self, *bodies: str, group: str = "", size: int = 0) -> None:
         for body in bodies:
-            event = {"messageId": body, "body": body}
-            self.waiting.append(Message(id=body, event=event, data=body.encode(), at=self._clock.now()))
+            event = {"messageId": body, "body": body, "padding": "x" * size}
+            self.waiting.append(Message(id=body, event=event, data=body.encode(), at=self._clock.now(), group=group))
         self._bell.set()
 
     async def receive(self, max_messages: int, wait_s: float) -> Sequence[Message]:
