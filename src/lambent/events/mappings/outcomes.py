@@ -35,11 +35,18 @@ def failed_ids(payload: bytes, ids: Sequence[str]) -> frozenset[str]:
         return everything
     named: set[str] = set()
     for failure in failures:
-        name = failure.get("itemIdentifier") if isinstance(failure, dict) else None
-        if not isinstance(name, str) or name not in everything:
+        name = _read_name(failure.get("itemIdentifier")) if isinstance(failure, dict) else None
+        if name is None or name not in everything:
             return everything
         named.add(name)
     return frozenset(named)
+
+
+def _read_name(identifier: object) -> str | None:
+    """Text; of Kafka an object, `{"partition": "orders-0", "offset": 15}`, for a record with the id `orders-0-15`."""
+    if isinstance(identifier, dict) and identifier.keys() == {"partition", "offset"}:
+        return f"{identifier['partition']}-{identifier['offset']}"
+    return identifier if isinstance(identifier, str) else None
 
 
 class GivenUp(enum.Enum):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from lambent.events.mappings.batching import Concurrency, Gathering, cut, split_lanes
 from lambent.events.mappings.outcomes import GivenUp, Piece, Retries, after_failure, failed_ids, split_aged
@@ -35,6 +37,28 @@ IDS = ["a", "b", "c"]
 )
 def test_an_answer_that_is_not_understood_fails_the_whole_batch(payload: bytes, expected: str) -> None:
     assert failed_ids(payload, IDS) == frozenset(expected)
+
+
+def test_kafka_names_a_record_by_partition_and_offset() -> None:
+    answer = b'{"batchItemFailures": [{"itemIdentifier": {"partition": "orders-0", "offset": 15}}]}'
+    assert failed_ids(answer, ["orders-0-14", "orders-0-15"]) == {"orders-0-15"}
+
+
+def test_the_failures_that_powertools_reports_of_kafka_are_understood() -> None:
+    records: list[dict[str, Any]] = [
+        {"topic": "orders", "partition": 0, "offset": offset, "value": "e30=", "headers": []} for offset in (14, 15)
+    ]
+
+    def handle(record: Any) -> None:
+        assert record.offset == 14
+
+    answer = process_partial_response(
+        event={"eventSource": "SelfManagedKafka", "records": {"orders-0": records}},
+        record_handler=handle,
+        processor=BatchProcessor(event_type=EventType.Kafka),
+        context=None,
+    )
+    assert failed_ids(json.dumps(answer).encode(), ["orders-0-14", "orders-0-15"]) == {"orders-0-15"}
 
 
 def make(*names: str, at: float = 0.0, body: str = "x") -> tuple[Record, ...]:

@@ -42,7 +42,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One record of a stream's partition."""
 
     id: str
-    """What a function names it by in `batchItemFailures` (a sequence number, `topic-partition-offset`, ...)."""
+    """What a function names it by in `batchItemFailures`: a sequence number; of Kafka `TOPIC-PARTITION-OFFSET`, which
+    functions name as `{"partition": "TOPIC-PARTITION", "offset": OFFSET}`."""
     event: Values
     data: bytes
     at: float
