@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "rm": "Delete functions.",
     },
     "Events": {
+        "triggers": "Queues and streams that functions read: list, show, pause, resume.",
         "hooks": "URLs at which git hosts and others report what happened.",
     },
     "Around it": {

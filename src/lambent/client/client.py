@@ -26,6 +26,7 @@ from lambent.client.transport import Transport
 
 _FUNCTIONS = "/2015-03-31/functions"
 _LAYERS = "/2018-10-31/layers"
+_MAPPINGS = "/2015-03-31/event-source-mappings"
 _TAGS = "/2017-03-31/tags"
 _JSON = {"content-type": "application/json"}
 INVOKE_TIMEOUT_S = 960.0
@@ -154,6 +155,16 @@ class Client:
         path = f"/_lambent/functions/{_segment(name)}/logs"
         for line in self._transport.stream_lines(path, query=query, timeout_s=None if follow else 60.0):
             yield json.loads(line)
+
+    def list_mappings(self) -> Iterator[Document]:
+        """Event source mappings, as GetEventSourceMapping shows them."""
+        return self._pages(_MAPPINGS, "EventSourceMappings")
+
+    def get_mapping(self, uuid: str) -> Document:
+        return self._json("GET", f"{_MAPPINGS}/{_segment(uuid)}")
+
+    def enable_mapping(self, uuid: str, *, enabled: bool) -> Document:
+        return self._json("PUT", f"{_MAPPINGS}/{_segment(uuid)}", {"Enabled": enabled})
 
     def list_hooks(self) -> list[Document]:
         return cast("list[Document]", self._json("GET", "/_lambent/hook-settings")["hooks"])

@@ -313,6 +313,7 @@ async def build(
             stack,
             directory=directory,
             accept=events.accept,
+            invoker=dispatch,
             own_url=_endpoint(settings, listener),
         )
     services = join_services(operations(plane), event_plane)

@@ -49,6 +49,9 @@ _Region = Annotated[str, Meta(description="a region name such as us-east-1", pat
 _Url = Annotated[str, Meta(description="a URL that starts with http:// or https://", pattern=r"^https?://[^/\s]+")]
 _Texts = Annotated[list[str], Meta(description='a list of texts, ["...", "..."]')]
 _Paths = Annotated[dict[str, str], Meta(description='a table of paths, "python3.12" = "/path/to/python3.12"')]
+_Connections = Annotated[
+    dict[str, dict[str, str]], Meta(description='a table of connections, [connections.NAME] with url = "..."')
+]
 _Isolation = Annotated[Literal["auto", "namespace", "process"], Meta(description="auto, namespace or process")]
 _Scratch = Annotated[Literal["auto", "tmpfs"], Meta(description="auto (disk images where they can be had) or tmpfs")]
 _Missed = Annotated[Literal["once", "all", "skip"], Meta(description="once, all or skip")]
@@ -166,7 +169,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mail: Mail = msgspec.field(default_factory=Mail)
     logs: Logs = msgspec.field(default_factory=Logs)
     runtimes: _Paths = {}
+    connections: _Connections = {}
+    """Sources beyond this node that event source mappings may read; docs/events.md says what each kind takes."""
     upstream: Upstream = msgspec.field(default_factory=Upstream)
+
+    def __repr__(self) -> str:
+        """Without connections, which have passwords in them."""
+        return f"Settings(data_dir={self.data_dir!r}, host={self.host!r}, port={self.port})"
 
 
 class _Source(NamedTuple):
@@ -308,7 +317,7 @@ def _merge(merged: dict[str, Any], source: _Source) -> None:
         except msgspec.ValidationError:
             spelled = source.spelled[key]
             where = f"{source.name}: {spelled}" if source.name != "the command line" else spelled
-            shown = "***" if "secret" in key[-1] else _show(given)
+            shown = "***" if "secret" in key[-1] or key[-1] == "connections" else _show(given)
             raise OperatorError(f"{where} must be {_describe(_LEAVES[key])}, not {shown}.") from None
         table = merged
         for name in key[:-1]:

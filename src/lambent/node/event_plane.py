@@ -29,6 +29,11 @@ from lambent.events.mail.api import MailOperations
 from lambent.events.mail.desk import MailDesk, no_buckets
 from lambent.events.mail.sending import MailRoom, Relay
 from lambent.events.mail.smtp import SmtpReceiver
+from lambent.events.mappings import store as mapping_store
+from lambent.events.mappings.api import MappingsApi
+from lambent.events.mappings.model import Mapping as SourceMapping
+from lambent.events.mappings.runtime import Runtime
+from lambent.events.mappings.sources.kinds import make_kinds
 from lambent.events.schedules import store as schedule_store
 from lambent.events.schedules import timers
 from lambent.events.schedules.schedules import ScheduleService
@@ -37,7 +42,7 @@ from lambent.events.topics.forms import Links
 from lambent.events.topics.topics import TopicService
 from lambent.model.errors import CallerError, OperatorError
 from lambent.model.identifiers import new_request_id, new_trace_id
-from lambent.model.invocation import Invocation, Target
+from lambent.model.invocation import Invocation, Invoker, Outcome, Target
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
 from lambent.node.late_http import LateHttp
@@ -60,6 +65,7 @@ SCHEMAS: tuple[Schema, ...] = (
     timers.SCHEMA,
     schedule_store.SCHEMA,
     bus_store.SCHEMA,
+    mapping_store.SCHEMA,
 )
 """Of every module, in the order in which they may refer to each other."""
 
@@ -81,6 +87,7 @@ async def open_event_plane(
     *,
     directory: Directory,
     accept: Accept,
+    invoker: Invoker,
     own_url: str,
 ) -> EventPlane:
     """Build and start every module; `stack` stops them in reverse order. Raises OperatorError.
@@ -96,6 +103,7 @@ async def open_event_plane(
     room = await open_mail(plane, settings, folder, tables, stack)
     await open_topics(plane, settings, tables, room, stack, base_url=settings.public_url or own_url)
     await open_clockwork(plane, settings, tables, stack)
+    await open_mappings(plane, settings, tables, stack, directory=directory, invoker=invoker)
     return plane
 
 
@@ -197,6 +205,44 @@ async def open_clockwork(
         stack.push_async_callback(module.stop)
     plane.operations["events"] = buses.operations
     plane.operations["scheduler"] = schedules.operations
+
+
+async def open_mappings(
+    plane: EventPlane,
+    settings: Settings,
+    tables: Tables,
+    stack: contextlib.AsyncExitStack,
+    *,
+    directory: Directory,
+    invoker: Invoker,
+) -> None:
+    """The last of the modules: its pollers read what the others keep."""
+
+    async def invoke(mapping: SourceMapping, payload: bytes) -> Outcome:
+        target = directory.resolve(mapping.account, mapping.region, mapping.function, mapping.qualifier)
+        invocation = Invocation(request_id=new_request_id(), payload=payload, trace_id=new_trace_id())
+        return await invoker.invoke(target, invocation)
+
+    async def has_queue(account: str, arn: str) -> bool:
+        try:
+            await plane.deliveries.check(account, arn)
+        except CallerError:
+            return False
+        return True
+
+    kinds = make_kinds(plane.operations.get("sqs", {}), has_queue)
+    runtime = Runtime(tables, kinds, invoke=invoke, deliver=plane.deliveries.deliver, connections=settings.connections)
+    api = MappingsApi(
+        tables,
+        kinds,
+        runtime,
+        resolve=directory.resolve,
+        deliveries=plane.deliveries,
+        connections=settings.connections,
+    )
+    plane.operations["lambda"] = {**plane.operations.get("lambda", {}), **api.operations()}
+    await runtime.start()
+    stack.push_async_callback(runtime.stop, settings.drain_timeout_seconds)
 
 
 def join_services(control: Mapping[str, Operation], plane: EventPlane | None) -> Services:

@@ -42,7 +42,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One record of a stream's partition."""
 
     id: str
-    """What a function names it by in `batchItemFailures` (a sequence number, `topic-partition-offset`, ...)."""
+    """What a function names it by in `batchItemFailures`: a sequence number; of Kafka `TOPIC-PARTITION-OFFSET`, which
+    functions name as `{"partition": "TOPIC-PARTITION", "offset": OFFSET}`."""
     event: Values
     data: bytes
     at: float
@@ -138,7 +139,7 @@ class Rules:
 
     takes: frozenset[str]
     """Members beyond those that every mapping has (FunctionName, EventSourceArn, Enabled, BatchSize, FilterCriteria,
-    MaximumBatchingWindowInSeconds, Tags, KMSKeyArn, MetricsConfig, LoggingConfig)."""
+    MaximumBatchingWindowInSeconds, Tags)."""
     needs: frozenset[str] = frozenset()
     default_batch_size: int = 100
     max_batch_size: int = 10_000
