@@ -38,11 +38,11 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
 @json_option
 @with_client
 def list_events(
-    client: Client, name: str, state: str | None, since: str, error: str, limit: int, as_json: bool
+    client: Client, *, name: str, state: str | None, since: str, error: str, limit: int, as_json: bool
 ) -> None:
     """List events, the newest first."""
     chosen = _choose((), name, state, since, error)
-    query = {key: str(value) for key, value in chosen.items() if key != "ids"}
+    query = {key: str(value) for key, value in chosen.items() if value}
     events = client.list_events({**query, "limit": str(limit)})
     if as_json:
         write_json(events)
@@ -96,6 +96,7 @@ def show_event(client: Client, request_id: str, as_json: bool) -> None:
 @with_client
 def redrive_events(
     client: Client,
+    *,
     request_ids: tuple[str, ...],
     name: str,
     state: str | None,
@@ -115,7 +116,7 @@ def redrive_events(
 @json_option
 @with_client
 def drop_events(
-    client: Client, request_ids: tuple[str, ...], name: str, state: str | None, since: str, error: str, as_json: bool
+    client: Client, *, request_ids: tuple[str, ...], name: str, state: str | None, since: str, error: str, as_json: bool
 ) -> None:
     """Forget events that do not run: those named, or all dead ones (--state for others) that the filters choose."""
     count = client.drop_events(_choose(request_ids, name, state, since, error))
@@ -141,7 +142,9 @@ def _parse_since(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise click.BadParameter(f"'{text}' is neither like 30m, 2h, 1d nor an ISO 8601 time", param_hint="--since") from None
+        raise click.BadParameter(
+            f"'{text}' is neither like 30m, 2h, 1d nor an ISO 8601 time", param_hint="--since"
+        ) from None
 
 
 def _name(event: dict[str, Any]) -> str:

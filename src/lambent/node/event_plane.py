@@ -14,6 +14,12 @@ from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
+from lambent.events.async_invoke import store as async_store
+from lambent.events.async_invoke.api import EventInvokeOperations
+from lambent.events.async_invoke.endpoint import PATH as EVENTS_PATH
+from lambent.events.async_invoke.endpoint import EventsEndpoint
+from lambent.events.async_invoke.invoker import AsyncInvoker
+from lambent.events.async_invoke.migration import migrate
 from lambent.events.deliveries import Deliveries, Delivery
 from lambent.events.intakes import containers
 from lambent.events.intakes import store as intake_store
@@ -32,12 +38,12 @@ from lambent.events.topics.forms import Links
 from lambent.events.topics.topics import TopicService
 from lambent.model.errors import CallerError, OperatorError
 from lambent.model.identifiers import new_request_id, new_trace_id
-from lambent.model.invocation import Invocation, Target
+from lambent.model.invocation import Invocation, Invoker, Target
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
 from lambent.node.late_http import LateHttp
 from lambent.node.mail_relay import MailFiles, SmtpRelay
-from lambent.substrate.ports import Schema, Tables
+from lambent.substrate.ports import Documents, Schema, Tables
 from lambent.substrate.sqlite.tables import open_tables
 
 Accept = Callable[[Target, Invocation], Awaitable[None]]
@@ -48,6 +54,7 @@ SERVICES: tuple[str, ...] = ("lambda", "ses", "sns")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
 SCHEMAS: tuple[Schema, ...] = (
     outbox.SCHEMA,
+    async_store.SCHEMA,
     intake_store.SCHEMA,
     containers.SCHEMA,
     mail_store.SCHEMA,
@@ -61,6 +68,8 @@ class EventPlane:
     """`operations` by the names in SERVICES."""
 
     deliveries: Deliveries
+    accept: Accept
+    """Takes an event for a function."""
     operations: dict[str, Mapping[str, Operation]]
     own: dict[bytes, OwnEndpoint]
     """Lambent's own endpoints, by the prefix of their paths."""
@@ -72,21 +81,31 @@ async def open_event_plane(
     stack: contextlib.AsyncExitStack,
     *,
     directory: Directory,
-    accept: Accept,
+    invoker: Invoker,
+    documents: Documents,
     own_url: str,
 ) -> EventPlane:
     """Build and start every module; `stack` stops them in reverse order. Raises OperatorError.
 
-    `accept` takes an event for a function, `own_url` is where this machine reaches the node.
+    `documents` may hold events of earlier versions; `own_url` is where this machine reaches the node.
     """
     tables = open_tables(folder.path / FILE, SCHEMAS)
     stack.push_async_callback(tables.close)
-    plane = EventPlane(deliveries=Deliveries(), operations={}, own={})
-    open_functions(plane, directory, accept)
+    deliveries = Deliveries()
+    events = AsyncInvoker(tables, invoker, directory.resolve, deliveries)
+    plane = EventPlane(deliveries=deliveries, accept=events.accept, operations={}, own={})
+    plane.operations["lambda"] = EventInvokeOperations(tables, deliveries, directory.resolve).operations()
+    plane.own[EVENTS_PATH.encode()] = EventsEndpoint(tables, events, directory.resolve).serve
+    await migrate(documents, tables)
+    await events.recover()
+    open_functions(plane, directory, events.accept)
     open_hooks(plane, tables)
     open_containers(plane, settings, tables, stack)
     room = await open_mail(plane, settings, folder, tables, stack)
     await open_topics(plane, settings, tables, room, stack, base_url=settings.public_url or own_url)
+    # Last: what waits may have to be delivered to any of the above.
+    await events.start()
+    stack.push_async_callback(events.stop)
     return plane
 
 

@@ -134,9 +134,7 @@ def _check_bounds(params: Params) -> None:
     for member, least, most in bounds:
         value = params.get(member)
         if value is not None and not least <= value <= most:
-            raise CallerError(
-                "InvalidParameterValueException", f"{member} {value} must be between {least} and {most}."
-            )
+            raise CallerError("InvalidParameterValueException", f"{member} {value} must be between {least} and {most}.")
 
 
 def _show(context: RequestContext, name: str, qualifier: str, settings: Settings) -> Params:

@@ -321,7 +321,7 @@ class AsyncInvoker:
         forgets = self._ended % _FORGET_EVERY == 0
 
         def work(connection: Connection) -> None:
-            store.end(connection, event, verdict, error, parcels, now)
+            store.end(connection, event, verdict, error, parcels=parcels, now=now)
             if forgets:
                 store.forget_ended(connection, before=now - self._kept_s, keep=self._kept_events)
 
@@ -346,4 +346,3 @@ class AsyncInvoker:
         if envelope.event:
             said = f"{parcel.lane} did not take the record: {reason}"
             await self._tables.write(lambda c: store.mark_undelivered(c, envelope.event, said))
-

@@ -175,7 +175,7 @@ def try_again(connection: Connection, event: Event, error: str, *, now: float, d
 
 
 def end(
-    connection: Connection, event: Event, verdict: Verdict, error: str, parcels: Sequence[Parcel], now: float
+    connection: Connection, event: Event, verdict: Verdict, error: str, *, parcels: Sequence[Parcel], now: float
 ) -> None:
     """The end of an event and what its destinations get of it: both or neither."""
     connection.execute(
