@@ -22,6 +22,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "deploy": "Deploy a file or a folder as a function.",
         "invoke": "Invoke a function and print what it returns.",
         "logs": "Show a function's log.",
+        "events": "List, show, redrive and drop asynchronous events.",
         "ls": "List functions.",
         "show": "Show a function: settings, versions, aliases.",
         "rm": "Delete functions.",

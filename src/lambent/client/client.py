@@ -176,6 +176,21 @@ class Client:
     def delete_hook(self, name: str) -> None:
         self._transport.send("DELETE", f"/_lambent/hook-settings/{_segment(name)}")
 
+    def list_events(self, chosen: Mapping[str, str]) -> list[Document]:
+        """Asynchronous events, the newest first; `chosen` has function, state, since (seconds), error, limit."""
+        return cast("list[Document]", self._json("GET", "/_lambent/events", query=chosen)["events"])
+
+    def get_event(self, request_id: str) -> Document:
+        """With its payload and the history of its attempts."""
+        return self._json("GET", f"/_lambent/events/{_segment(request_id)}")
+
+    def redrive_events(self, chosen: Document) -> int:
+        """Ended events run again, at `to` when given. Returns how many."""
+        return cast(int, self._json("POST", "/_lambent/events/redrive", chosen)["events"])
+
+    def drop_events(self, chosen: Document) -> int:
+        return cast(int, self._json("POST", "/_lambent/events/drop", chosen)["events"])
+
     def status(self) -> Status:
         return cast(Status, self._json("GET", "/_lambent/status"))
 

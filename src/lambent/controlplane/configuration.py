@@ -59,7 +59,6 @@ REFUSED = (
     _Refusal("VpcConfig", _is_empty, "functions do not join a VPC; the tag lambent:network chooses their network"),
     _Refusal("KMSKeyArn", _is_empty, "there is no key service to encrypt environment variables with"),
     _Refusal("FileSystemConfigs", _is_empty, "network file systems cannot be mounted"),
-    _Refusal("DeadLetterConfig", _is_empty, "dead-letter queues are not implemented by Lambent yet"),
     _Refusal("ImageConfig", _is_empty, "functions are deployed as zip packages, not as images"),
     _Refusal("CodeSigningConfigArn", _is_empty, "code signing is not implemented by Lambent"),
     _Refusal("TenancyConfig", _is_empty, "tenant isolation is not implemented by Lambent yet"),
@@ -98,6 +97,8 @@ def parse_changes(
     changes.update(_parse_sizes(params))
     if params.get("Environment") is not None:
         changes["environment"] = _parse_environment(params["Environment"])
+    if params.get("DeadLetterConfig") is not None:
+        changes["dead_letters"] = _parse_dead_letters(params["DeadLetterConfig"])
     if params.get("LoggingConfig") is not None:
         changes["logging"] = _parse_logging(params["LoggingConfig"], current.logging if current else Logging())
     if (params.get("SnapStart") or {}).get("ApplyOn") is not None:
@@ -158,6 +159,14 @@ def _parse_environment(environment: Params) -> dict[str, str]:
             f"provided exceeded the 4KB limit. String measured: {measured.decode()}"
         )
     return variables
+
+
+def _parse_dead_letters(given: Params) -> str:
+    """That the target is there is seen when the first event is sent to it, as with a target deleted later."""
+    target: str = given.get("TargetArn") or ""
+    if target and target.split(":")[2:3] not in (["sqs"], ["sns"]):
+        raise invalid(f"DeadLetterConfig: TargetArn {target} must be the ARN of an SQS queue or an SNS topic.")
+    return target
 
 
 def _parse_logging(given: Params, current: Logging) -> Logging:

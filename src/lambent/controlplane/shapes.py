@@ -39,6 +39,7 @@ def show_listed(version: Version, *, arn: str) -> dict[str, Any]:
         "CodeSha256": show_digest(version.digest),
         "Version": version.version,
         "Environment": {"Variables": version.environment} if version.environment else None,
+        "DeadLetterConfig": {"TargetArn": version.dead_letters} if version.dead_letters else None,
         "TracingConfig": {"Mode": version.tracing_mode},
         "RevisionId": version.revision_id,
         "Layers": [{"Arn": layer.arn, "CodeSize": layer.code_size} for layer in version.layers] or None,

@@ -51,6 +51,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     ephemeral_mb: int = 512
     environment: dict[str, str] = {}
     layers: list[LayerRef] = []
+    dead_letters: str = ""
+    """DeadLetterConfig: the ARN of a queue or topic; empty for none."""
     logging: Logging = msgspec.field(default_factory=Logging)
     tracing_mode: str = "PassThrough"
     snap_start: str = "None"

@@ -44,12 +44,12 @@ from lambent.dataplane.sandbox.scratch import ScratchDisks
 from lambent.dataplane.sandbox.shells import Shells
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
-from lambent.events.async_invoke import AsyncInvoker
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
 from lambent.identity.sessions import Sessions
 from lambent.model.errors import OperatorError, PlatformError
+from lambent.model.invocation import Invocation, Target
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.event_plane import join_services, open_event_plane
@@ -302,18 +302,15 @@ async def build(
     stack.push_async_callback(directory.stop)
     templates.rebuild(directory.optimized())
     dispatch = place.dispatch(dispatcher, directory)
-    events = AsyncInvoker(documents, dispatch, directory.resolve)
     event_plane = None
     if place.owns_state:
-        await events.start()
-        stack.push_async_callback(events.stop)
         event_plane = await open_event_plane(
             settings,
             folder,
             stack,
             directory=directory,
-            accept=events.accept,
             invoker=dispatch,
+            documents=documents,
             own_url=_endpoint(settings, listener),
         )
     services = join_services(operations(plane), event_plane)
@@ -337,11 +334,20 @@ async def build(
     node.on_drain = lambent_api.end_followers
     node.app = Gateway(
         authenticator=_authenticator(settings, accounts, sessions, account, services.signing_names),
-        invoke=InvokeEdge(directory, dispatch, place.enqueue(events.accept, directory)),
+        invoke=InvokeEdge(
+            directory,
+            dispatch,
+            place.enqueue(event_plane.accept if event_plane is not None else _refuse_event, directory),
+        ),
         api=api,
         node_api=lambent_api,
     )
     return node
+
+
+async def _refuse_event(_target: Target, _invocation: Invocation) -> None:
+    """Of a process that does not own the node's state; those that ask get the owner's."""
+    raise PlatformError("This process does not take events.", retry_safe=True)
 
 
 def _machine_memory_mb() -> int:

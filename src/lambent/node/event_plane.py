@@ -14,6 +14,12 @@ from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
+from lambent.events.async_invoke import store as async_store
+from lambent.events.async_invoke.api import EventInvokeOperations
+from lambent.events.async_invoke.endpoint import PATH as EVENTS_PATH
+from lambent.events.async_invoke.endpoint import EventsEndpoint
+from lambent.events.async_invoke.invoker import AsyncInvoker
+from lambent.events.async_invoke.migration import migrate
 from lambent.events.buses import store as bus_store
 from lambent.events.buses.buses import BusService
 from lambent.events.deliveries import Deliveries, Delivery
@@ -47,7 +53,7 @@ from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
 from lambent.node.late_http import LateHttp
 from lambent.node.mail_relay import MailFiles, SmtpRelay
-from lambent.substrate.ports import Schema, Tables
+from lambent.substrate.ports import Documents, Schema, Tables
 from lambent.substrate.sqlite.tables import open_tables
 
 Accept = Callable[[Target, Invocation], Awaitable[None]]
@@ -58,6 +64,7 @@ SERVICES: tuple[str, ...] = ("lambda", "ses", "sns", "events", "scheduler")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
 SCHEMAS: tuple[Schema, ...] = (
     outbox.SCHEMA,
+    async_store.SCHEMA,
     intake_store.SCHEMA,
     containers.SCHEMA,
     mail_store.SCHEMA,
@@ -75,6 +82,8 @@ class EventPlane:
     """`operations` by the names in SERVICES."""
 
     deliveries: Deliveries
+    accept: Accept
+    """Takes an event for a function."""
     operations: dict[str, Mapping[str, Operation]]
     own: dict[bytes, OwnEndpoint]
     """Lambent's own endpoints, by the prefix of their paths."""
@@ -86,24 +95,33 @@ async def open_event_plane(
     stack: contextlib.AsyncExitStack,
     *,
     directory: Directory,
-    accept: Accept,
     invoker: Invoker,
+    documents: Documents,
     own_url: str,
 ) -> EventPlane:
     """Build and start every module; `stack` stops them in reverse order. Raises OperatorError.
 
-    `accept` takes an event for a function, `own_url` is where this machine reaches the node.
+    `documents` may hold events of earlier versions; `own_url` is where this machine reaches the node.
     """
     tables = open_tables(folder.path / FILE, SCHEMAS)
     stack.push_async_callback(tables.close)
-    plane = EventPlane(deliveries=Deliveries(), operations={}, own={})
-    open_functions(plane, directory, accept)
+    deliveries = Deliveries()
+    events = AsyncInvoker(tables, invoker, directory.resolve, deliveries)
+    plane = EventPlane(deliveries=deliveries, accept=events.accept, operations={}, own={})
+    plane.operations["lambda"] = EventInvokeOperations(tables, deliveries, directory.resolve).operations()
+    plane.own[EVENTS_PATH.encode()] = EventsEndpoint(tables, events, directory.resolve).serve
+    await migrate(documents, tables)
+    await events.recover()
+    open_functions(plane, directory, events.accept)
     open_hooks(plane, tables)
     open_containers(plane, settings, tables, stack)
     room = await open_mail(plane, settings, folder, tables, stack)
     await open_topics(plane, settings, tables, room, stack, base_url=settings.public_url or own_url)
     await open_clockwork(plane, settings, tables, stack)
     await open_mappings(plane, settings, tables, stack, directory=directory, invoker=invoker)
+    # Last: what waits may have to be delivered to any of the above.
+    await events.start()
+    stack.push_async_callback(events.stop)
     return plane
 
 

@@ -23,7 +23,6 @@ async def refused(api: Api, **params: Any) -> tuple[str, str]:
     [
         ("VpcConfig", {"SubnetIds": ["subnet-1"], "SecurityGroupIds": []}),
         ("KMSKeyArn", "arn:aws:kms:us-east-1:123456789012:key/1"),
-        ("DeadLetterConfig", {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}),
         (
             "FileSystemConfigs",
             [
@@ -48,6 +47,13 @@ async def test_a_setting_without_effect_is_refused_by_name(api: Api, member: str
     code, message = await refused(api, **{member: value})
     assert code == "InvalidParameterValueException"
     assert message.startswith(f"{member} is not supported: ")
+
+
+async def test_dead_letters_go_to_a_queue_or_a_topic_and_are_shown(api: Api) -> None:
+    queue = "arn:aws:sqs:us-east-1:123456789012:q"
+    assert (await api.create(DeadLetterConfig={"TargetArn": queue}))["DeadLetterConfig"] == {"TargetArn": queue}
+    code, message = await refused(api, DeadLetterConfig={"TargetArn": queue.replace("sqs", "s3")})
+    assert (code, message.split(":")[0]) == ("InvalidParameterValueException", "DeadLetterConfig")
 
 
 async def test_what_deploy_tools_send_for_nothing_is_accepted(api: Api) -> None:
