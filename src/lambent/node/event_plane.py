@@ -40,6 +40,9 @@ from lambent.events.mappings.api import MappingsApi
 from lambent.events.mappings.model import Mapping as SourceMapping
 from lambent.events.mappings.runtime import Runtime
 from lambent.events.mappings.sources.kinds import make_kinds
+from lambent.events.queues import moves as queue_moves
+from lambent.events.queues import store as queue_store
+from lambent.events.queues.queues import QueueService
 from lambent.events.schedules import store as schedule_store
 from lambent.events.schedules import timers
 from lambent.events.schedules.schedules import ScheduleService
@@ -60,10 +63,12 @@ Accept = Callable[[Target, Invocation], Awaitable[None]]
 """Returns when the event is durable."""
 
 FILE = "events.db"
-SERVICES: tuple[str, ...] = ("lambda", "ses", "sns", "events", "scheduler")
+SERVICES: tuple[str, ...] = ("lambda", "ses", "sns", "sqs", "events", "scheduler")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
 SCHEMAS: tuple[Schema, ...] = (
     outbox.SCHEMA,
+    queue_store.SCHEMA,
+    queue_moves.SCHEMA,
     async_store.SCHEMA,
     intake_store.SCHEMA,
     containers.SCHEMA,
@@ -113,6 +118,7 @@ async def open_event_plane(
     await migrate(documents, tables)
     await events.recover()
     open_functions(plane, directory, events.accept)
+    await open_queues(plane, tables, stack)
     open_hooks(plane, tables)
     open_containers(plane, settings, tables, stack)
     room = await open_mail(plane, settings, folder, tables, stack)
@@ -148,6 +154,13 @@ def open_functions(plane: EventPlane, directory: Directory, accept: Accept) -> N
 def _resolve(directory: Directory, account: str, arn: str) -> Target:
     _, _, _, region, _, _, name, *qualifier = arn.split(":") + [""] * max(0, 7 - arn.count(":"))
     return directory.resolve(account, region, name, qualifier[0] if qualifier else "")
+
+
+async def open_queues(plane: EventPlane, tables: Tables, stack: contextlib.AsyncExitStack) -> None:
+    queues = QueueService(tables, plane.deliveries)
+    await queues.start()
+    stack.push_async_callback(queues.stop)
+    plane.operations["sqs"] = queues.operations
 
 
 def open_hooks(plane: EventPlane, tables: Tables) -> None:

@@ -129,6 +129,8 @@ class LambentNode:
         assert self._process is not None
         assert self._process.stdout is not None
         deadline_at = time.monotonic() + START_PATIENCE_S
+        # It may have had another one before.
+        self.endpoint = ""
         while not self.endpoint:
             ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline_at - time.monotonic()))
             line = self._process.stdout.readline() if ready else ""
