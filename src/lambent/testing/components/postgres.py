@@ -48,7 +48,7 @@ class Postgres(Component):
             "wal_level": "logical",
             "max_replication_slots": 64,
             "max_wal_senders": 64,
-            "wal_sender_timeout": "5s",
+            "wal_sender_timeout": "1500ms",
         }
         options = [item for name, value in settings.items() for item in ("-c", f"{name}={value}")]
         return [str(self._binaries / "postgres"), "-D", str(self._data), *options]

@@ -39,6 +39,14 @@ def answers(port: int) -> bool:
     return False
 
 
+def _descendants(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, listed.read_text().split()):
+                yield child
+                yield from _descendants(child)
+
+
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -123,13 +131,21 @@ class Component:
         process, self._process = self._process, None
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how) if how is signal.SIGKILL else process.send_signal(how)
+        children = list(_descendants(process.pid))
+        if how is signal.SIGKILL:
+            for pid in (process.pid, *children):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+        else:
+            process.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=30)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        for pid in children:  # a server's child may have a session of its own, as PostgreSQL's do
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Self]:

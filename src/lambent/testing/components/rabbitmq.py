@@ -36,9 +36,17 @@ def unpack() -> Path:
             raise ComponentMissing(f"RabbitMQ is missing: apt-get says: {exc.stderr.decode()[-500:]}") from exc
         for package in sorted(downloads.glob("*.deb")):
             subprocess.run(["dpkg", "-x", str(package), str(root)], check=True)
+        _relocate(root, target)
         root.chmod(0o755)
         root.rename(target)
     return target
+
+
+def _relocate(root: Path, target: Path) -> None:
+    """Erlang's start script knows its own folder as a constant."""
+    script = root / "usr/lib/erlang/bin/erl"
+    resolved = script.resolve()
+    resolved.write_text(resolved.read_text().replace("/usr/lib/erlang", str(target / "usr/lib/erlang")))
 
 
 def _fetch(downloads: Path) -> None:
