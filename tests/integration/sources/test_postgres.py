@@ -71,7 +71,7 @@ async def test_insert_update_and_delete_have_old_and_new_values_as_the_replica_i
         "TRUNCATE",
     ]
     shown = [(body["keys"], body["old"], body["new"]) for body in bodies(records)]
-    assert shown == [
+    expected: list[Any] = [
         ({"id": 1}, None, {"id": 1, "name": "a", "big": None}),
         ({"id": 1}, None, {"id": 1, "name": "b", "big": None}),
         ({"id": 2}, {"id": 1}, {"id": 2, "name": "b", "big": None}),
@@ -79,6 +79,7 @@ async def test_insert_update_and_delete_have_old_and_new_values_as_the_replica_i
         ({"id": 2}, {"id": 2, "name": "c", "big": None}, None),
         ({}, None, None),
     ]
+    assert shown == expected
     assert {body["table"] for body in bodies(records)} == {table}
 
 

@@ -180,7 +180,8 @@ class _Stream:
         self._lost: SourceLost | None = None
         self._connection: psycopg.AsyncConnection[tuple[object, ...]] | None = None
         self._reporter: asyncio.Task[None] | None = None
-        self._listening = False
+        self._listening_at: int | None = None
+        """The socket's number: libpq closes a lost one by itself, and forgets it."""
 
     async def start(self) -> None:
         options = " ".join(f"-c {name}={value}" for name, value in types.SESSION.items())
@@ -227,21 +228,20 @@ class _Stream:
             self._report()
 
     def _listen(self) -> None:
-        if self._listening or self._lost is not None or self._connection is None:
+        if self._listening_at is not None or self._lost is not None or self._connection is None:
             return
-        self._listening = True
-        asyncio.get_running_loop().add_reader(self._connection.fileno(), self._take_all)
+        self._listening_at = self._connection.fileno()
+        asyncio.get_running_loop().add_reader(self._listening_at, self._take_all)
         # What libpq has read already makes the socket readable no more.
         asyncio.get_running_loop().call_soon(self._take_all)
 
     def _mute(self) -> None:
-        if self._listening and self._connection is not None:
-            self._listening = False
-            with contextlib.suppress(psycopg.Error):
-                asyncio.get_running_loop().remove_reader(self._connection.fileno())
+        fd, self._listening_at = self._listening_at, None
+        if fd is not None:
+            asyncio.get_running_loop().remove_reader(fd)
 
     def _take_all(self) -> None:
-        if not self._listening or self._connection is None:
+        if self._listening_at is None or self._connection is None:
             return
         try:
             pgconn = self._connection.pgconn
