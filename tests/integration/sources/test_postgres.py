@@ -10,12 +10,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.integration.sources.polling import configure, read_all
 
 from lambent.events.mappings.sources.ports import Configuration, Record, SourceLost, Start
 from lambent.events.mappings.sources.postgres import KIND
 from lambent.events.mappings.sources.postgres.source import PARTITION, PostgresSource
 from lambent.testing.components.postgres import Postgres
-from tests.integration.sources.polling import configure, read_all
 
 
 @contextlib.asynccontextmanager
