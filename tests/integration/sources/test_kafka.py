@@ -37,7 +37,9 @@ def produce(kafka: Kafka, topic: str, numbers: range, partition: int = 0, at_ms:
 
 @contextlib.asynccontextmanager
 async def opened(kafka: Kafka, configuration: Configuration) -> AsyncIterator[KafkaSource]:
-    source = await KIND.open(configuration, {"main": {"kind": "kafka", "url": kafka.servers}})
+    # The broker inside librdkafka gives members all but a second of the session to join a group again.
+    connection = {"kind": "kafka", "url": kafka.servers, "session_timeout_ms": "6000"}
+    source = await KIND.open(configuration, {"main": connection})
     assert isinstance(source, KafkaSource)
     try:
         yield source
@@ -85,24 +87,18 @@ async def test_records_come_in_the_contracts_shape(kafka: Kafka, topic: str) -> 
     assert [record.id for record in records] == [f"{topic}-0-0", f"{topic}-0-1"]
 
 
-async def test_a_mapping_starts_at_the_end_the_beginning_or_a_time(kafka: Kafka, topic: str) -> None:
+async def test_a_mapping_starts_at_the_beginning_or_the_end(kafka: Kafka, topic: str) -> None:
     produce(kafka, topic, range(5), at_ms=1_600_000_000_000)
     produce(kafka, topic, range(5, 10), at_ms=1_700_000_000_000)
     firsts = []
-    for start in (
-        HORIZON,
-        Start(position="LATEST"),
-        Start(position="AT_TIMESTAMP", timestamp=1_650_000_000),
-    ):
+    for start in (HORIZON, Start(position="LATEST")):
         async with opened(kafka, mapping(topic)) as source:
             partitions = await wait_partitions(source, 4)
             await source.open(partitions[0], start)
             if start.position == "LATEST":
                 produce(kafka, topic, range(99, 100))
             firsts += [record.data for record in await read_all(source, partitions[0], 1)]
-    assert firsts[:2] == [b"0", b"99"]
-    # The broker inside librdkafka answers every time with the end or the beginning; which offset a time has is its.
-    assert len(firsts) in (2, 3)
+    assert firsts == [b"0", b"99"]
 
 
 async def test_a_group_goes_on_where_it_committed_and_a_checkpoint_wins(kafka: Kafka, topic: str) -> None:

@@ -63,6 +63,9 @@ def read_settings(configuration: Configuration, connections: Connections) -> Set
         raise refuse("SchemaRegistryConfig is not supported by Lambent: the function gets the record's own bytes.")
     client = {name: connection[ours] for ours, name in _CLIENT.items() if ours in connection}
     client |= _read_access(configuration, connection)
+    if "session_timeout_ms" in connection:
+        timeout_ms = int(connection["session_timeout_ms"])
+        client |= {"session.timeout.ms": str(timeout_ms), "heartbeat.interval.ms": str(max(timeout_ms // 6, 1))}
     return Settings(
         servers=connection["url"].removeprefix("kafka://"),
         topic=str(topics[0]),
