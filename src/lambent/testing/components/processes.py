@@ -80,7 +80,10 @@ class Component:
         return self.folder / "output.log"
 
     def start(self) -> None:
-        """Returns when it serves. Raises ComponentMissing, ComponentDidNotStart."""
+        """Returns when it serves. Raises ComponentMissing, ComponentDidNotStart.
+
+        From a thread that lasts: the kernel ends the component with the thread that started it.
+        """
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 list(self.command()),

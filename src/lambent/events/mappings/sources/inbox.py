@@ -26,9 +26,9 @@ class Inbox:
             self._changed.notify()
 
     async def put_back(self, messages: Iterable[Message]) -> None:
-        """To be had again, before what came since."""
+        """To be had again, after what came since: a message that always fails must not hold up the others."""
         async with self._changed:
-            self._messages.extendleft(reversed(list(messages)))
+            self._messages.extend(messages)
             self._changed.notify_all()
 
     async def fail(self, lost: SourceLost) -> None:

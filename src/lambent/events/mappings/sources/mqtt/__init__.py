@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lambent.events.mappings.sources.connections import names_service
-from lambent.events.mappings.sources.ports import Configuration, Connections, Rules, SourceKind
 from lambent.events.mappings.sources.mqtt.config import check_settings
 from lambent.events.mappings.sources.mqtt.event import shape_event
+from lambent.events.mappings.sources.ports import Configuration, Connections, Rules, SourceKind
 
 _RULES = Rules(takes=frozenset({"Queues", "ScalingConfig", "FunctionResponseTypes"}), needs=frozenset({"Queues"}))
 

@@ -31,7 +31,7 @@ _PROPERTIES = {
     "expiration": "expiration",
     "messageId": "message_id",
     "timestamp": "timestamp",
-    "type": "message_type",
+    "type": "type",
     "userId": "user_id",
     "appId": "app_id",
     "clusterId": "cluster_id",
@@ -68,7 +68,10 @@ class RabbitMqSource:
         await queue.consume(self._take)
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
-        await self._inbox.put(self._read(message))
+        try:
+            await self._inbox.put(self._read(message))
+        except (AttributeError, TypeError, ValueError) as exc:  # aio-pika would log it and forget the message
+            await self._inbox.fail(SourceLost(f"RabbitMQ sent a message that cannot be read: {exc}"))
 
     def _read(self, message: AbstractIncomingMessage) -> Message:
         properties: dict[str, Any] = {ours: getattr(message, theirs) for ours, theirs in _PROPERTIES.items()}

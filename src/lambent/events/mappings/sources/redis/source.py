@@ -6,6 +6,7 @@ memory; after a restart our own pending entries come first, and those of consume
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class RedisSource:
             settings.url, socket_connect_timeout=TIMEOUT_S, health_check_interval=30
         )
         self._again: deque[Message] = deque()
+        self._turn = False
 
     async def start(self) -> None:
         settings = self._settings
@@ -96,13 +98,28 @@ class RedisSource:
         )
 
     async def receive(self, max_messages: int, wait_s: float) -> Sequence[Message]:
-        if self._again:
-            return [self._again.popleft() for _ in range(min(max_messages, len(self._again)))]
+        # New ones and those that failed by turns, so that neither waits for the other.
+        self._turn = not self._turn
+        if self._again and self._turn:
+            return self._take_again(max_messages)
+        wait_ms = None if self._again else max(round(wait_s * 1000), 1)
+        reading = asyncio.ensure_future(self._read_group(">", max_messages, wait_ms))
         try:
-            entries = await self._read_group(">", max_messages, max(round(wait_s * 1000), 1))
+            entries = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            # What the server gives to a call that nobody waits for any more is ours all the same.
+            reading.add_done_callback(self._keep)
+            raise
         except _LOST as exc:
             raise _lost(exc) from exc
-        return [self._read(entry) for entry in entries]
+        return [self._read(entry) for entry in entries] or self._take_again(max_messages)
+
+    def _keep(self, reading: asyncio.Future[list[tuple[bytes, Any]]]) -> None:
+        if not reading.cancelled() and reading.exception() is None:
+            self._again.extend(self._read(entry) for entry in reading.result())
+
+    def _take_again(self, max_messages: int) -> Sequence[Message]:
+        return [self._again.popleft() for _ in range(min(max_messages, len(self._again)))]
 
     async def settle(self, done: Sequence[Message], again: Sequence[Message]) -> None:
         self._again.extend(again)
