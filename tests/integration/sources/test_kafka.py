@@ -121,8 +121,8 @@ async def test_a_group_goes_on_where_it_committed_and_a_checkpoint_wins(kafka: K
 
 async def test_partitions_move_between_members_and_each_record_is_read_in_order(kafka: Kafka, topic: str) -> None:
     configuration = mapping(topic)
-    for partition in range(4):
-        produce(kafka, topic, range(100), partition)
+    for number in range(4):
+        produce(kafka, topic, range(100), number)
     seen: dict[str, list[int]] = {}
 
     async def read_some(source: KafkaSource, partition: str, count: int) -> None:

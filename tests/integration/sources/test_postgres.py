@@ -17,10 +17,12 @@ from lambent.events.mappings.sources.postgres import KIND
 from lambent.events.mappings.sources.postgres.source import PARTITION, PostgresSource
 from lambent.testing.components.postgres import Postgres
 
+FROM_NOW = Start()
+
 
 @contextlib.asynccontextmanager
 async def opened(
-    postgres: Postgres, configuration: Configuration, at: str | Start = Start(), *, drop: bool = True
+    postgres: Postgres, configuration: Configuration, at: str | Start = FROM_NOW, *, drop: bool = True
 ) -> AsyncIterator[PostgresSource]:
     source = await KIND.open(configuration, {"main": {"url": postgres.url}})
     assert isinstance(source, PostgresSource)
@@ -106,9 +108,9 @@ async def test_values_are_json_of_their_types(postgres: Postgres, sql: psycopg.A
     )
     async with opened(postgres, configure("postgres", Queues=[name])) as source:
         await sql.execute(
-            f"INSERT INTO {name} VALUES (true, 9007199254740993, 0.1, 'NaN', 12.340, '{{\"x\": [1, null]}}', '\\x00ff', "
+            f"INSERT INTO {name} VALUES (true, 9007199254740993, 0.1, 'NaN', 12.340, '{{\"x\": [1, null]}}', '\\x00ff', "  # noqa: E501
             "'2026-11-23 15:00:00.25+01', '2026-11-23 15:00:00', '2026-11-23', '{{1,2},{3,NULL}}', "
-            """'{"a,b","q\\"uo\\\\te",NULL,"NULL",""}', 7, 'red', '8c5ba0d8-2c5c-4a4f-9d6a-0d8f1d2f3a4b', '1 day 2 hours', """
+            """'{"a,b","q\\"uo\\\\te",NULL,"NULL",""}', 7, 'red', '8c5ba0d8-2c5c-4a4f-9d6a-0d8f1d2f3a4b', '1 day 2 hours', """  # noqa: E501
             "'15:00')"
         )
         (body,) = bodies(await read_all(source, PARTITION, 1))

@@ -13,12 +13,12 @@ import aiomqtt
 import nats as nats_client
 import pytest
 import redis.asyncio as redis_client
+from tests.integration.sources.polling import configure, receive_all
 
 from lambent.events.mappings.sources import mqtt, nats, rabbitmq, redis
 from lambent.events.mappings.sources.ports import Configuration, Message, QueueSource, SourceKind, SourceLost
 from lambent.model.errors import CallerError
 from lambent.testing.components.processes import Component
-from tests.integration.sources.polling import configure, receive_all
 
 
 class World:

@@ -30,6 +30,8 @@ class Inbox:
         async with self._changed:
             self._messages.extend(messages)
             self._changed.notify_all()
+        # Who takes and puts back at once would never let the client's own reading have its turn.
+        await asyncio.sleep(0)
 
     async def fail(self, lost: SourceLost) -> None:
         async with self._changed:

@@ -1,4 +1,4 @@
-"""https://docs.aws.amazon.com/lambda/latest/dg/with-msk.html and .../with-kafka.html: the records by topic-partition."""
+"""https://docs.aws.amazon.com/lambda/latest/dg/with-msk.html and with-kafka.html: the records by topic-partition."""
 
 from __future__ import annotations
 

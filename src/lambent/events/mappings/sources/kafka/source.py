@@ -130,7 +130,8 @@ class KafkaSource:
 
     async def lag(self) -> Mapping[str, int]:
         """`messages`: of this member's partitions, not yet committed."""
-        return await self._ask(self._measure_lag)
+        measured: Mapping[str, int] = await self._ask(self._measure_lag)
+        return measured
 
     async def drop(self) -> None:
         """The group's offsets stay at the cluster and expire there, as the contract's own do."""

@@ -12,7 +12,7 @@ from lambent.events.mappings.sources.ports import Configuration, Message, Values
 def make_message(
     *, arn: str, region: str, number: int, topic: str, qos: int, retain: bool, at: float, data: bytes, receipt: Any
 ) -> Message:
-    """`number` counts since the source was opened, since MQTT has no lasting name for a message; `at` is its arrival."""
+    """`number` counts since the source was opened, as MQTT has no lasting name for a message; `at` is its arrival."""
     identifier = f"{round(at * 1000)}-{number}"
     event = {
         "messageId": identifier,

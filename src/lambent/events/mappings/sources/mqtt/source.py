@@ -1,4 +1,4 @@
-"""A persistent session, by aiomqtt. The broker keeps what comes while nobody is connected, and what was not acknowledged.
+"""A persistent session, by aiomqtt. The broker keeps what comes while nobody is connected and what nobody acknowledged.
 
 A message is acknowledged once it is handled. MQTT has no word for "again" within a connection, so a message that failed
 is handed out anew from memory, and by the broker when the connection is made anew.

@@ -7,7 +7,12 @@ from lambent.events.mappings.sources.nats.config import check_settings
 from lambent.events.mappings.sources.nats.event import shape_event
 from lambent.events.mappings.sources.ports import Configuration, Connections, Rules, SourceKind
 
-_RULES = Rules(takes=frozenset({"Queues", "StartingPosition", "StartingPositionTimestamp", "ScalingConfig", "FunctionResponseTypes"}), needs=frozenset({"Queues"}))
+_RULES = Rules(
+    takes=frozenset(
+        {"Queues", "StartingPosition", "StartingPositionTimestamp", "ScalingConfig", "FunctionResponseTypes"}
+    ),
+    needs=frozenset({"Queues"}),
+)
 
 
 async def _open(configuration: Configuration, connections: Connections) -> object:

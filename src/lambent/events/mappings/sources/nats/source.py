@@ -58,6 +58,8 @@ class NatsSource:
         await self._client.connect(
             list(settings.servers),
             connect_timeout=CONNECT_TIMEOUT_S,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             allow_reconnect=False,  # the poller opens again, and its owner reads why
             error_cb=_ignore,
             name=settings.durable,

@@ -42,9 +42,7 @@ def read_settings(configuration: Configuration, connections: Connections) -> Set
     """Raises CallerError InvalidParameterValueException."""
     name = split_source(configuration.source_arn)[3]
     connection = find_connection(configuration, connections, "postgres", name)
-    listed = read_only_queue(
-        configuration, "tables, as `public.orders, public.users`, or * for all of the database"
-    )
+    listed = read_only_queue(configuration, "tables, as `public.orders, public.users`, or * for all of the database")
     return Settings(
         url=connection["url"],
         tables=() if listed == "*" else tuple(_read_table(table.strip()) for table in listed.split(",")),

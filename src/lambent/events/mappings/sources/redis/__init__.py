@@ -7,7 +7,10 @@ from lambent.events.mappings.sources.ports import Configuration, Connections, Ru
 from lambent.events.mappings.sources.redis.config import check_settings
 from lambent.events.mappings.sources.redis.event import shape_event
 
-_RULES = Rules(takes=frozenset({"Queues", "StartingPosition", "ScalingConfig", "FunctionResponseTypes"}), needs=frozenset({"Queues"}))
+_RULES = Rules(
+    takes=frozenset({"Queues", "StartingPosition", "ScalingConfig", "FunctionResponseTypes"}),
+    needs=frozenset({"Queues"}),
+)
 
 
 async def _open(configuration: Configuration, connections: Connections) -> object:
