@@ -52,7 +52,7 @@ async def check_settings(configuration: Configuration, connections: Connections)
 def read_settings(configuration: Configuration, connections: Connections) -> Settings:
     """Raises CallerError InvalidParameterValueException."""
     values = configuration.values
-    topics = values.get("Topics") or ()
+    topics = list(values.get("Topics") or ())
     if len(topics) != 1:
         raise refuse("Topics takes exactly one topic.")
     connection = _find(configuration, connections)
