@@ -112,7 +112,9 @@ class RabbitMq(Component):
         (self.folder / "enabled_plugins").write_text("[].\n")
         # The port mapper is a child of the same shell, so that it ends with the group instead of staying as a daemon.
         server = self._rabbitmq / "sbin" / "rabbitmq-server"
-        return ["sh", "-c", f"epmd -address 127.0.0.1 -port {self._epmd_port} & exec '{server}'"]
+        # The server is a grandchild, which the kernel does not end with us: a watcher ends the whole group.
+        watcher = f"(tail --pid={os.getpid()} -f /dev/null; kill -9 0) &"
+        return ["sh", "-c", f"{watcher} epmd -address 127.0.0.1 -port {self._epmd_port} & exec '{server}'"]
 
     def ready(self) -> bool:
         return answers(self.port)
