@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lambent.awsapi.context import Operation
+from lambent.events.mappings.sources import kafka, mqtt, nats, postgres, rabbitmq, redis
 from lambent.events.mappings.sources.ports import SourceKind
 from lambent.events.mappings.sources.sqs.config import Exists
 from lambent.events.mappings.sources.sqs.source import sqs_kind
 
-EXTERNAL: tuple[SourceKind, ...] = ()
+EXTERNAL: tuple[SourceKind, ...] = (postgres.KIND, kafka.KIND, nats.KIND, redis.KIND, mqtt.KIND, rabbitmq.KIND)
 """Sources beyond this node, each from its folder."""
 
 
