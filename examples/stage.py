@@ -99,10 +99,12 @@ def post(url: str, body: Any, headers: Mapping[str, str]) -> Any:
 
 
 @contextlib.contextmanager
-def open_stage(**environ: str) -> Iterator[Stage]:
-    """`environ` are settings of the node, such as LAMBENT_MAIL_PORT."""
+def open_stage(config: str = "", **environ: str) -> Iterator[Stage]:
+    """`config` is a lambent.toml; `environ` are settings of the node too, such as LAMBENT_MAIL_PORT."""
     with tempfile.TemporaryDirectory(prefix="lambent-example-") as name:
         folder = Path(name)
+        (folder / "lambent.toml").write_text(config)
+        environ["LAMBENT_CONFIG"] = str(folder / "lambent.toml")
         node = LambentNode(folder / "data", arguments=["--dev"], environ=environ)
         with node.running():
             work = folder / "work"

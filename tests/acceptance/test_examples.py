@@ -41,6 +41,32 @@ def test_a_commit_starts_a_build_and_its_outcome_is_posted_and_mailed() -> None:
     assert "AssertionError: 2 != 3" in bad["output"]
 
 
+def test_a_row_of_who_signed_up_becomes_a_letter_that_a_mail_server_receives(tmp_path: Path) -> None:
+    letters = load("sign_up").main(tmp_path)
+    assert [(letter["to"], letter["subject"]) for letter in sorted(letters, key=lambda letter: letter["to"])] == [
+        ("ada@example.org", "Welcome, Ada"),
+        ("aegir@example.org", "Welcome, Ægir"),
+        ("grace@example.org", "Welcome, Grace"),
+    ]
+    assert all("It is good to have you." in letter.get_content() for letter in letters)
+
+
+def test_a_container_that_starts_is_scanned_and_who_is_on_duty_hears_of_it() -> None:
+    need("curl")
+    shown = load("security_check").main()
+    assert "ALERT miner: It runs privileged" in shown["alert"]
+    assert {finding["container"] for finding in shown["findings"]} == {"miner"}
+    assert sorted(finding["severity"] for finding in shown["findings"]) == ["HIGH", "HIGH", "LOW", "LOW", "MEDIUM"]
+    assert shown["status"] == 401
+
+
+def test_orders_are_worked_once_and_dead_letters_are_mended_and_taken_back() -> None:
+    shown = load("orders").main()
+    assert shown["totals"] == {number: 20 * number for number in range(1, 13)}
+    assert shown["letter"]["id"] == 13
+    assert shown["after"] == {13: 10}
+
+
 def test_a_second_factor_is_verified_once_and_in_time() -> None:
     answers: dict[str, Any] = load("second_factor").main()
     assert answers["right"] == {"verified": True, "step": 37037036}
