@@ -65,6 +65,8 @@ def _read_api_error(exc: ApiError) -> tuple[str, str, int]:
     message = f"{exc.message} ({exc.code}{f', request {exc.request_id}' if exc.request_id else ''})"
     if exc.status in _REFUSED_CALLERS or "Signature" in exc.code or "AuthenticationToken" in exc.code:
         return message, _hint_credentials(exc), NOT_ALLOWED
+    if exc.code == "QueueDoesNotExist":
+        return message, "`lambent queues ls` lists the queues.", NOT_FOUND
     if exc.status == 404:
         return message, "`lambent ls` lists the functions." if "unction" in message else "", NOT_FOUND
     return message, "", FAILED

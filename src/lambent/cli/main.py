@@ -22,13 +22,16 @@ SECTIONS: dict[str, dict[str, str]] = {
         "deploy": "Deploy a file or a folder as a function.",
         "invoke": "Invoke a function and print what it returns.",
         "logs": "Show a function's log.",
-        "events": "List, show, redrive and drop asynchronous events.",
         "ls": "List functions.",
         "show": "Show a function: settings, versions, aliases.",
         "rm": "Delete functions.",
     },
     "Events": {
-        "triggers": "Queues and streams that functions read: list, show, pause, resume.",
+        "events": "List, show, redrive and drop asynchronous events.",
+        "queues": "The node's own queues: list, send, look into, redrive.",
+        "bus": "Event buses: list rules, put events.",
+        "schedules": "Schedules: list.",
+        "triggers": "Queues and streams that functions read.",
         "hooks": "URLs at which git hosts and others report what happened.",
     },
     "Around it": {

@@ -166,6 +166,47 @@ class Client:
     def enable_mapping(self, uuid: str, *, enabled: bool) -> Document:
         return self._json("PUT", f"{_MAPPINGS}/{_segment(uuid)}", {"Enabled": enabled})
 
+    def call_queue(self, operation: str, **parameters: Any) -> Document:
+        """An operation of the SQS wire."""
+        return self._call("sqs", "AmazonSQS", "1.0", operation, parameters)
+
+    def queue_url(self, name: str) -> str:
+        return str(self.call_queue("GetQueueUrl", QueueName=name)["QueueUrl"])
+
+    def list_queues(self) -> Iterator[str]:
+        """Their URLs."""
+        token: dict[str, str] = {}
+        while True:
+            page = self.call_queue("ListQueues", **token)
+            yield from page.get("QueueUrls", [])
+            if "NextToken" not in page:
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def call_bus(self, operation: str, **parameters: Any) -> Document:
+        """An operation of the EventBridge wire."""
+        return self._call("events", "AWSEvents", "1.1", operation, parameters)
+
+    def list_rules(self, bus: str) -> list[Document]:
+        rules: list[Document] = []
+        token: dict[str, str] = {}
+        while True:
+            page = self.call_bus("ListRules", EventBusName=bus, **token)
+            rules += page.get("Rules", [])
+            if not page.get("NextToken"):
+                return rules
+            token = {"NextToken": page["NextToken"]}
+
+    def list_schedules(self) -> Iterator[Document]:
+        query: dict[str, str] = {}
+        while True:
+            answer = self._transport.send("GET", "/schedules", query=query, service="scheduler")
+            page = json.loads(answer.body)
+            yield from page.get("Schedules", [])
+            if not page.get("NextToken"):
+                return
+            query = {"NextToken": page["NextToken"]}
+
     def list_hooks(self) -> list[Document]:
         return cast("list[Document]", self._json("GET", "/_lambent/hook-settings")["hooks"])
 
@@ -207,6 +248,13 @@ class Client:
     ) -> Document:
         data = b"" if body is None else json.dumps(body).encode()
         answer = self._transport.send(method, path, query=query, headers=_JSON if data else None, body=data)
+        return cast(Document, json.loads(answer.body or b"{}"))
+
+    def _call(self, service: str, prefix: str, version: str, operation: str, parameters: Mapping[str, Any]) -> Document:
+        """In the protocol `json`, where the operation is a header."""
+        headers = {"content-type": f"application/x-amz-json-{version}", "x-amz-target": f"{prefix}.{operation}"}
+        body = json.dumps(dict(parameters)).encode()
+        answer = self._transport.send("POST", "/", headers=headers, body=body, service=service)
         return cast(Document, json.loads(answer.body or b"{}"))
 
     def _pages(self, path: str, member: str) -> Iterator[Document]:

@@ -37,6 +37,7 @@ class _Request:
     query: Mapping[str, str]
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     body: bytes = b""
+    service: str = "lambda"
 
     @property
     def target(self) -> str:
@@ -56,9 +57,13 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         timeout_s: float = ANSWER_TIMEOUT_S,
+        service: str = "lambda",
     ) -> Answer:
-        """Raises ApiError for an answer of 300 and above, Unreachable when none came."""
-        request = _Request(method=method, path=path, query=query or {}, headers=headers or {}, body=body)
+        """`service` is what the request is signed for. Raises ApiError for an answer of 300 and above, Unreachable when
+        none came."""
+        request = _Request(
+            method=method, path=path, query=query or {}, headers=headers or {}, body=body, service=service
+        )
         with self._open(request, timeout_s) as response:
             answer = self._read(response)
         _raise_for(answer)
@@ -116,6 +121,7 @@ class Transport:
             access_key=credentials.access_key,
             secret=credentials.secret,
             region=self.connection.region,
+            service=request.service,
         )
 
 
