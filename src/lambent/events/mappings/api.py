@@ -92,7 +92,13 @@ class MappingsApi:
 
     async def get(self, context: RequestContext, params: Params) -> Params:
         found = await self._tables.read(lambda connection: store.get(connection, params["UUID"]))
-        return _show(_own(context, found))
+        mapping = _own(context, found)
+        shown, lag = dict(_show(mapping)), await self._runtime.lag(mapping.uuid)
+        if lag:
+            # The contract has no member for it; people read this one.
+            told = ", ".join(f"{name} {value}" for name, value in sorted(lag.items()))
+            shown["LastProcessingResult"] = f"{shown['LastProcessingResult']} (lag: {told})"
+        return shown
 
     async def list(self, context: RequestContext, params: Params) -> Params:
         found = await self._tables.read(lambda connection: store.list_all(connection, context.account))

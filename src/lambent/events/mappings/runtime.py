@@ -15,7 +15,7 @@ from lambent.events.mappings import model, store
 from lambent.events.mappings.batching import pause_s
 from lambent.events.mappings.model import Asked, State
 from lambent.events.mappings.queue_poller import QueuePoller
-from lambent.events.mappings.sources.ports import Connections, QueueSource, SourceKind, StreamSource
+from lambent.events.mappings.sources.ports import Connections, Measured, QueueSource, SourceKind, StreamSource
 from lambent.events.mappings.stream_poller import StreamPoller
 from lambent.events.mappings.work import Invoke, Sleep, Work
 from lambent.model.errors import CallerError, OperatorError, PlatformError
@@ -23,6 +23,7 @@ from lambent.substrate.ports import Tables
 
 log = logging.getLogger(__name__)
 
+LAG_PATIENCE_S = 2.0
 MAX_DROPS = 3
 """Attempts to remove what a deleted mapping holds at its source."""
 _LOST = (CallerError, PlatformError, OperatorError, OSError)
@@ -48,6 +49,8 @@ class Runtime:
         self._now = now
         self._sleep = sleep
         self._keepers: dict[str, _Keeper] = {}
+        self._sources: dict[str, QueueSource | StreamSource] = {}
+        """Those that are being read."""
         self._stopped = False
 
     async def start(self) -> None:
@@ -143,23 +146,35 @@ class Runtime:
         source = await work.unless_stopping(self._open(work.mapping))
         if source is None:
             return
+        self._sources[work.mapping.uuid] = source
         try:
             if self._kinds[work.mapping.kind].style == "queue":
                 await QueuePoller(work, cast(QueueSource, source)).run()
             else:
                 await StreamPoller(work, cast(StreamSource, source)).run()
         finally:
+            self._sources.pop(work.mapping.uuid, None)
             await source.close()
+
+    async def lag(self, uuid: str) -> Mapping[str, int]:
+        """How far behind a mapping is, by what its source measures; nothing while it is not read."""
+        source = self._sources.get(uuid)
+        if not isinstance(source, Measured):
+            return {}
+        try:
+            async with asyncio.timeout(LAG_PATIENCE_S):
+                return await source.lag()
+        # It may be lost at this moment, which the poller finds out and tells.
+        except Exception:
+            return {}
 
     async def _open(self, mapping: model.Mapping) -> QueueSource | StreamSource:
         return await self._kinds[mapping.kind].open(mapping.configuration, self._connections)
 
     async def _drop(self, mapping: model.Mapping) -> None:
-        if self._kinds[mapping.kind].style == "queue":
-            return
         for attempt in range(1, MAX_DROPS + 1):
             try:
-                source = cast(StreamSource, await self._open(mapping))
+                source = await self._open(mapping)
                 try:
                     await source.drop()
                 finally:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.unit.events.mappings.world import CONTEXT, QUEUE, FunctionFailed, World, bodies
+from tests.unit.events.mappings.world import CONTEXT, QUEUE, FakeQueue, FunctionFailed, World, bodies
 
 from lambent.model.errors import CallerError
 
@@ -132,6 +132,26 @@ async def test_a_deleted_mapping_is_gone_when_its_batch_is_done(world: World) ->
     with pytest.raises(CallerError) as refused:
         await world.get(made["UUID"])
     assert refused.value.code == "ResourceNotFoundException"
+    assert world.queue.dropped
+
+
+class MeasuredQueue(FakeQueue):
+    async def lag(self) -> dict[str, int]:
+        return {"messages": 7}
+
+
+async def test_how_far_behind_a_mapping_is_stands_beside_its_last_result_while_it_is_read(world: World) -> None:
+    world.queue = MeasuredQueue(world.clock)
+    made = await world.create(EventSourceArn=QUEUE)
+    await world.settled(made["UUID"])
+
+    async def told() -> bool:
+        return str((await world.get(made["UUID"]))["LastProcessingResult"]) == "No records processed (lag: messages 7)"
+
+    await world.until(told)
+    await world.api.update(CONTEXT, {"UUID": made["UUID"], "Enabled": False})
+    await world.settled(made["UUID"])
+    assert (await world.get(made["UUID"]))["LastProcessingResult"] == "No records processed"
 
 
 async def test_a_group_in_which_something_failed_goes_no_further(world: World) -> None:

@@ -74,6 +74,7 @@ class FakeQueue:
         self.done: list[str] = []
         self.again: list[str] = []
         self.receives = 0
+        self.dropped = False
 
     def send(self, *bodies: str, group: str = "", size: int = 0) -> None:
         for body in bodies:
@@ -101,6 +102,9 @@ class FakeQueue:
         self.waiting.extend(again)
         if again:
             self._bell.set()
+
+    async def drop(self) -> None:
+        self.dropped = True
 
     async def close(self) -> None:
         return

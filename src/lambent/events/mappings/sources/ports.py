@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -80,6 +80,20 @@ class QueueSource(Protocol):
 
     async def close(self) -> None:
         """What is not settled comes again."""
+        ...
+
+    async def drop(self) -> None:
+        """The mapping was deleted: remove what the source holds for it there (a durable consumer, a session). Called
+        before `close`."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A source that can tell how far behind its mapping is."""
+
+    async def lag(self) -> Mapping[str, int]:
+        """By what is measured, with its unit in the name: slotLagBytes, messages. Raises SourceLost."""
         ...
 
 

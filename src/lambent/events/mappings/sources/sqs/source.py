@@ -50,6 +50,9 @@ class SqsSource:
         chunks = [done[at : at + MOST_AT_ONCE] for at in range(0, len(done), MOST_AT_ONCE)]
         await asyncio.gather(*(self._delete(chunk) for chunk in chunks))
 
+    async def drop(self) -> None:
+        """A queue knows nothing of who reads it."""
+
     async def close(self) -> None:
         await self._calls.close()
 
