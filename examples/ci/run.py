@@ -29,7 +29,7 @@ def main() -> list[dict[str, Any]]:
         stage.run("git", "init", "--bare", "--initial-branch=main", "shop.git", quiet=True)
         topic = stage.client("sns").create_topic(Name="builds")["TopicArn"]
         stage.deploy(
-            EXAMPLES / "ci" / "build",
+            EXAMPLES / "ci" / "builder",
             *("--timeout", "120", "--memory", "512"),
             *("--env", f"STATUS_TOPIC={topic}", "--env", f"CLONE_URL=git://{address}:{port}/shop.git"),
         )
@@ -66,7 +66,7 @@ def subscribe(stage: Stage, topic: str, statuses: StatusServer) -> None:
 
 
 def install_hook(stage: Stage) -> None:
-    said = stage.run("lambent", "hooks", "add", "shop", "--kind", "git", "--function", "build", "--type", "push")
+    said = stage.run("lambent", "hooks", "add", "shop", "--kind", "git", "--function", "builder", "--type", "push")
     secret = stage.folder / "secret"
     secret.touch(mode=0o600)
     secret.write_text(said.partition("told this once: ")[2].split()[0])
