@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from lambent.testing.node import LambentNode, make_zip
 
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 """The runtime that every machine which runs these tests has: their own."""
+_ENVIRON = threading.Lock()
 ROLE = "arn:aws:iam::123456789012:role/any"
 
 
@@ -32,17 +34,17 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LambentNode]:
 
 def connect(node: LambentNode, service: str = "lambda") -> Any:
     """A boto3 client that takes nothing from this machine's own configuration."""
-    environ = node.environ()
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(environ)
-    try:
-        return boto3.session.Session(profile_name="lambent").client(
-            service, config=Config(retries={"max_attempts": 0}, read_timeout=120, max_pool_connections=64)
-        )
-    finally:
+    # One at a time: a second thread would take the first one's variables for the machine's, and leave them behind.
+    with _ENVIRON:
+        before = dict(os.environ)
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(node.environ())
+        try:
+            config = Config(retries={"max_attempts": 0}, read_timeout=120, max_pool_connections=64)
+            return boto3.session.Session(profile_name="lambent").client(service, config=config)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -12,24 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from tests.conftest import PYTHON, ROLE, connect
 
 from lambent.testing.node import LambentNode, make_zip
-
-
-def client(node: LambentNode, service: str) -> Any:
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(node.environ())
-    try:
-        config = Config(retries={"max_attempts": 0}, max_pool_connections=32)
-        return boto3.session.Session(profile_name="lambent").client(service, config=config)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture(scope="module", params=["one process", "two processes"])
@@ -41,7 +26,7 @@ def own_node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def sqs(own_node: LambentNode) -> Any:
-    return client(own_node, "sqs")
+    return connect(own_node, "sqs")
 
 
 def test_send_receive_and_delete_by_boto3_which_checks_every_digest(sqs: Any) -> None:
@@ -101,7 +86,7 @@ def test_the_aws_cli_sends_and_receives(own_node: LambentNode) -> None:
 
 
 def test_a_mapping_hands_messages_to_a_function_and_what_fails_comes_to_the_dead_letters(own_node: LambentNode) -> None:
-    sqs, functions = client(own_node, "sqs"), connect(own_node)
+    sqs, functions = connect(own_node, "sqs"), connect(own_node)
     dead = sqs.create_queue(QueueName="map-dead")["QueueUrl"]
     policy = {"deadLetterTargetArn": f"arn:aws:sqs:us-east-1:{dead.split('/')[-2]}:map-dead", "maxReceiveCount": 2}
     attributes = {"VisibilityTimeout": "1", "RedrivePolicy": json.dumps(policy)}
@@ -135,7 +120,7 @@ def test_a_mapping_hands_messages_to_a_function_and_what_fails_comes_to_the_dead
 
 
 def test_a_failed_event_reaches_the_queue_of_its_function(own_node: LambentNode) -> None:
-    sqs, functions = client(own_node, "sqs"), connect(own_node)
+    sqs, functions = connect(own_node, "sqs"), connect(own_node)
     url = sqs.create_queue(QueueName="failures")["QueueUrl"]
     target = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     functions.create_function(
@@ -158,7 +143,7 @@ def test_a_failed_event_reaches_the_queue_of_its_function(own_node: LambentNode)
 def test_every_message_that_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     node = LambentNode(tmp_path / "data")
     node.start()
-    sqs = client(node, "sqs")
+    sqs = connect(node, "sqs")
     url = sqs.create_queue(QueueName="kept", Attributes={"VisibilityTimeout": "0"})["QueueUrl"]
     acknowledged: list[str] = []
 
@@ -180,7 +165,7 @@ def test_every_message_that_was_acknowledged_survives_a_kill(tmp_path: Path) -> 
     for worker in workers:
         worker.join(timeout=30)
     node.start()
-    sqs = client(node, "sqs")
+    sqs = connect(node, "sqs")
     url = sqs.get_queue_url(QueueName="kept")["QueueUrl"]
     found: set[str] = set()
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=60).get("Messages"):
