@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import jsonpath
-
 from lambent.events.schedules.expressions import at_text
 
 _NAME = re.compile(r"<([A-Za-z0-9_.-]+)>")
@@ -40,15 +38,18 @@ def make_input(target: Mapping[str, Any], event: Mapping[str, Any], rule: Mappin
 
 def check_path(path: str) -> None:
     """Raises ValueError."""
-    try:
-        _compile(path)
-    except jsonpath.JSONPathError as exc:
-        raise ValueError(str(exc)) from exc
+    _compile(path)
 
 
 @lru_cache(maxsize=4096)
 def _compile(path: str) -> Any:
-    return jsonpath.compile(path)
+    """Raises ValueError."""
+    import jsonpath  # noqa: PLC0415 - it takes long to import, and few targets have a path
+
+    try:
+        return jsonpath.compile(path)
+    except jsonpath.JSONPathError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _find(path: str, event: Mapping[str, Any]) -> tuple[bool, Any]:
