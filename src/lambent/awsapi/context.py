@@ -19,6 +19,8 @@ class RequestContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The Host header, for URLs in answers that must lead back here."""
     principal: str = ""
     """Who acts for the account with a temporary key, as an ARN; empty for the account itself."""
+    trace_id: str = ""
+    """X-Amzn-Trace-Id of the request: SDKs within functions pass theirs on."""
     service: str = ""
     """The service that the request was signed for; empty where signatures are not looked at."""
 

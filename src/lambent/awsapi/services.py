@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from lambent.awsapi.context import Operation, RequestContext, check_scope, deny
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.awsapi.models import OperationModel, load_model
@@ -87,6 +89,9 @@ class Services:
             # Until roles have policies: a function uses what its account has, and changes no function.
             matched = self._service(name).match(request)
             raise deny(context, f"lambda:{matched.name if matched is not None else 'Unknown'}")
+        trace_id = request.header(b"x-amzn-trace-id")
+        if trace_id:
+            context = msgspec.structs.replace(context, trace_id=trace_id)
         return await self._service(name).handle(request, context)
 
     def write_error(self, exc: Exception, request: HttpRequest | None, request_id: str) -> HttpResponse:

@@ -14,6 +14,7 @@ from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
+from lambent.events.async_invoke import lineage
 from lambent.events.async_invoke import store as async_store
 from lambent.events.async_invoke.api import EventInvokeOperations
 from lambent.events.async_invoke.endpoint import PATH as EVENTS_PATH
@@ -249,10 +250,19 @@ async def open_mappings(
 ) -> None:
     """The last of the modules: its pollers read what the others keep."""
 
-    async def invoke(mapping: SourceMapping, payload: bytes) -> Outcome:
+    async def invoke(mapping: SourceMapping, payload: bytes, trace_id: str) -> Outcome:
         target = directory.resolve(mapping.account, mapping.region, mapping.function, mapping.qualifier)
-        invocation = Invocation(request_id=new_request_id(), payload=payload, trace_id=new_trace_id())
-        return await invoker.invoke(target, invocation)
+        traced = lineage.extend(trace_id or new_trace_id(), target.version.function_arn)
+        return await invoker.invoke(target, Invocation(request_id=new_request_id(), payload=payload, trace_id=traced))
+
+    async def is_loop(mapping: SourceMapping, trace_id: str) -> bool:
+        arn = f"arn:aws:lambda:{mapping.region}:{mapping.account}:function:{mapping.function}"
+        if lineage.count_rounds(trace_id, arn) < lineage.MAX_ROUNDS:
+            return False
+        mode = await tables.read(
+            lambda connection: async_store.get_recursion(connection, mapping.account, mapping.function)
+        )
+        return mode != "Allow"
 
     async def has_queue(account: str, arn: str) -> bool:
         try:
@@ -262,7 +272,14 @@ async def open_mappings(
         return True
 
     kinds = make_kinds(plane.operations.get("sqs", {}), has_queue)
-    runtime = Runtime(tables, kinds, invoke=invoke, deliver=plane.deliveries.deliver, connections=settings.connections)
+    runtime = Runtime(
+        tables,
+        kinds,
+        invoke=invoke,
+        deliver=plane.deliveries.deliver,
+        is_loop=is_loop,
+        connections=settings.connections,
+    )
     api = MappingsApi(
         tables,
         kinds,

@@ -96,6 +96,15 @@ class QueuePoller:
 
     async def _try(self, batch: list[Message]) -> set[str]:
         """The groups of what failed."""
+        batch, looping = await self._part_loops(batch)
+        if looping:
+            # Not run, not lost: it goes the way of what fails too often, to the queue's dead letters.
+            await self._source.settle((), looping)
+            await self._work.report("PROBLEM: the function sends to its own source in a loop")
+        if not batch:
+            self._failures += 1
+            await self._work.pause(pause_s(self._failures))
+            return {message.group for message in looping}
         outcome = await self._invoke(batch)
         ids = [message.id for message in batch]
         if outcome is None or outcome.function_error:
@@ -110,18 +119,27 @@ class QueuePoller:
         if done:
             self._failures = 0
             self._concurrency.succeeded()
-            return {message.group for message in again}
+            return {message.group for message in (*again, *looping)}
         # Nothing of it succeeded: this one of the batches at once waits, so that a broken function is not stormed.
         self._failures += 1
         await self._work.pause(pause_s(self._failures))
-        return {message.group for message in again}
+        return {message.group for message in (*again, *looping)}
+
+    async def _part_loops(self, batch: list[Message]) -> tuple[list[Message], list[Message]]:
+        looping = [
+            message
+            for message in batch
+            if (trace := _trace_of(message)) and await self._work.is_loop(self._work.mapping, trace)
+        ]
+        return ([message for message in batch if message not in looping], looping) if looping else (batch, [])
 
     async def _invoke(self, batch: Sequence[Message]) -> Outcome | None:
         """None when the function could not be run."""
         payload = self._work.payload(batch)
+        trace = next(filter(None, map(_trace_of, batch)), "")
         for attempt in range(1, MAX_THROTTLED + 1):
             try:
-                return await self._work.invoke(self._work.mapping, payload)
+                return await self._work.invoke(self._work.mapping, payload, trace)
             except (CallerError, PlatformError) as exc:
                 await self._work.report(f"PROBLEM: {exc}")
                 if not (isinstance(exc, CallerError) and exc.status == 429):
@@ -129,3 +147,9 @@ class QueuePoller:
             self._concurrency.throttled()
             await self._work.pause(pause_s(attempt))
         return None
+
+
+def _trace_of(message: Message) -> str:
+    """The trace id that came with a message of a queue."""
+    attributes = message.event.get("attributes")
+    return str(attributes.get("AWSTraceHeader", "")) if isinstance(attributes, dict) else ""

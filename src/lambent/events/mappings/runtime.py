@@ -17,7 +17,7 @@ from lambent.events.mappings.model import Asked, State
 from lambent.events.mappings.queue_poller import QueuePoller
 from lambent.events.mappings.sources.ports import Connections, Measured, QueueSource, SourceKind, StreamSource
 from lambent.events.mappings.stream_poller import StreamPoller
-from lambent.events.mappings.work import Invoke, Sleep, Work
+from lambent.events.mappings.work import Invoke, IsLoop, Sleep, Work
 from lambent.model.errors import CallerError, OperatorError, PlatformError
 from lambent.substrate.ports import Tables
 
@@ -29,6 +29,10 @@ MAX_DROPS = 3
 _LOST = (CallerError, PlatformError, OperatorError, OSError)
 
 
+async def never_loops(_mapping: model.Mapping, _trace_id: str) -> bool:
+    return False
+
+
 class Runtime:
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Runtime:
         *,
         invoke: Invoke,
         deliver: Deliver,
+        is_loop: IsLoop = never_loops,
         connections: Connections | None = None,
         now: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -45,6 +50,7 @@ class Runtime:
         self._kinds = kinds
         self._invoke = invoke
         self._deliver = deliver
+        self._is_loop = is_loop
         self._connections = connections or {}
         self._now = now
         self._sleep = sleep
@@ -212,6 +218,7 @@ class Runtime:
             kind=self._kinds[mapping.kind],
             tables=self._tables,
             invoke=self._invoke,
+            is_loop=self._is_loop,
             deliver=self._deliver,
             report=report,
             now=self._now,

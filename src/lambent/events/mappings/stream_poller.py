@@ -200,7 +200,7 @@ class PartitionReader:
                 self._progress.window, self._window_s, shard=self._partition, arn=arn, final=final, early=early
             )
         try:
-            outcome = await self._work.invoke(self._work.mapping, self._work.payload(records, extra))
+            outcome = await self._work.invoke(self._work.mapping, self._work.payload(records, extra), "")
         except (CallerError, PlatformError) as exc:
             await self._work.report(f"PROBLEM: {exc}")
             return None

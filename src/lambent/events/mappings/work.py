@@ -27,8 +27,12 @@ FUNCTION_FAILED = "PROBLEM: Function call failed"
 LONG_POLL_S = 20.0
 REPORTS = "ReportBatchItemFailures"
 
-Invoke = Callable[[Mapping, bytes], Awaitable[Outcome]]
-"""Run the mapping's function once. Raises CallerError (a throttle, no such function) and PlatformError."""
+Invoke = Callable[[Mapping, bytes, str], Awaitable[Outcome]]
+"""Run the mapping's function once, with a trace id or none. Raises CallerError (a throttle, no such function) and
+PlatformError."""
+
+IsLoop = Callable[[Mapping, str], Awaitable[bool]]
+"""Whether a message with this trace id has gone round through the mapping's function too often."""
 
 Report = Callable[[str], Awaitable[None]]
 """Tell the mapping's owner what came of the last records."""
@@ -44,6 +48,7 @@ class Work:
     kind: SourceKind
     tables: Tables
     invoke: Invoke
+    is_loop: IsLoop
     deliver: Deliver
     report: Report
     now: Callable[[], float]

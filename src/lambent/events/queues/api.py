@@ -215,9 +215,9 @@ class Queues:
 
     async def send(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         queue = await self._queue(context, parameters)
-        draft = read_draft(parameters, queue, sender=context.principal or context.account)
+        draft = read_draft(parameters, queue, sender=context.principal or context.account, trace_id=context.trace_id)
         sent = await self._send(queue, draft)
-        return _show_sent(draft, sent)
+        return _show_sent(draft, sent, parameters)
 
     async def send_batch(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         queue, entries = await self._queue(context, parameters), _read_entries(parameters)
@@ -230,9 +230,17 @@ class Queues:
         successful: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
         drafts: list[tuple[str, Draft]] = []
+        entries_by_id = {entry["Id"]: entry for entry in entries}
         for entry in entries:
             try:
-                drafts.append((entry["Id"], read_draft(entry, queue, sender=context.principal or context.account)))
+                drafts.append(
+                    (
+                        entry["Id"],
+                        read_draft(
+                            entry, queue, sender=context.principal or context.account, trace_id=context.trace_id
+                        ),
+                    )
+                )
             except CallerError as exc:
                 failed.append(_failure(entry["Id"], exc.code, exc.message))
         now = self._now()
@@ -241,7 +249,7 @@ class Queues:
         )
         for (identity, draft), sent in zip(drafts, all_sent, strict=True):
             self._bells.ring(queue.id)
-            successful.append({"Id": identity, **_show_sent(draft, sent)})
+            successful.append({"Id": identity, **_show_sent(draft, sent, entries_by_id[identity])})
         return {"Successful": successful, "Failed": failed}
 
     async def receive(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -547,11 +555,11 @@ def _read_entries(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _show_sent(draft: Draft, sent: Sent) -> dict[str, Any]:
+def _show_sent(draft: Draft, sent: Sent, given: Mapping[str, Any]) -> dict[str, Any]:
     shown = {"MD5OfMessageBody": digest_body(draft.body), "MessageId": sent.message_id}
     if draft.attributes:
         shown["MD5OfMessageAttributes"] = digest_attributes(draft.attributes)
-    if draft.trace_header:
+    if given.get("MessageSystemAttributes"):
         traced = {"AWSTraceHeader": Value(type="String", text=draft.trace_header)}
         shown["MD5OfMessageSystemAttributes"] = digest_attributes(traced)
     if sent.sequence_number:

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
 
 
-def read_draft(given: Mapping[str, Any], queue: Queue, *, sender: str) -> Draft:
+def read_draft(given: Mapping[str, Any], queue: Queue, *, sender: str, trace_id: str = "") -> Draft:
     """Of SendMessage's parameters, or of an entry of a batch. Raises CallerError."""
     body = given["MessageBody"]
     if not body:
@@ -73,7 +73,7 @@ def read_draft(given: Mapping[str, Any], queue: Queue, *, sender: str) -> Draft:
     return Draft(
         body=body,
         attributes=attributes,
-        trace_header=_read_trace(given.get("MessageSystemAttributes", {})),
+        trace_header=_read_trace(given.get("MessageSystemAttributes", {})) or trace_id,
         delay_s=delay_s,
         group_id=group if queue.is_fifo else "",
         deduplication_id=deduplication,

@@ -49,7 +49,7 @@ class Publisher:
         if not arn:
             raise invalid("TopicArn or TargetArn Reason: no value for required parameter; there are no phone numbers")
         topic = await self._find(context.account, arn)
-        message = await self._publish(topic, self._read_message(topic, parameters))
+        message = await self._publish(topic, self._read_message(topic, parameters, context.trace_id))
         numbered = {"SequenceNumber": message.sequence_number} if message.sequence_number else {}
         return {"MessageId": message.id, **numbered}
 
@@ -61,7 +61,7 @@ class Publisher:
         failed: list[dict[str, Any]] = []
         for entry in entries:
             try:
-                message = await self._publish(topic, self._read_message(topic, entry))
+                message = await self._publish(topic, self._read_message(topic, entry, context.trace_id))
             except CallerError as exc:
                 failed.append({"Id": entry["Id"], "Code": exc.code, "Message": exc.message, "SenderFault": True})
                 continue
@@ -106,7 +106,7 @@ class Publisher:
             self._outbox.ring(lane)
         return published
 
-    def _read_message(self, topic: Topic, parameters: dict[str, Any]) -> Message:
+    def _read_message(self, topic: Topic, parameters: dict[str, Any], trace_id: str) -> Message:
         bodies = _read_bodies(parameters)
         subject = parameters.get("Subject", "")
         if len(subject) > LONGEST_SUBJECT or "\n" in subject or subject != subject.strip():
@@ -139,6 +139,7 @@ class Publisher:
             attributes=attributes,
             group_id=group if topic.is_fifo else "",
             deduplication_id=deduplication,
+            trace_id=trace_id,
         )
 
 

@@ -250,7 +250,7 @@ class World:
             await asyncio.sleep(0)
         raise AssertionError("it never came to that")
 
-    async def _invoke(self, mapping: model.Mapping, payload: bytes) -> Outcome:
+    async def _invoke(self, mapping: model.Mapping, payload: bytes, trace_id: str) -> Outcome:
         event = json.loads(payload)
         self.events.append(event)
         if self.before_invoke is not None:
