@@ -15,10 +15,10 @@ from lambent.awsapi.context import Operation, RequestContext
 from lambent.events.deliveries import Delivery
 from lambent.events.queues import store
 from lambent.events.queues.bells import Bells
-from lambent.events.queues.drafts import read_draft, show_message
+from lambent.events.queues.drafts import measure, read_draft, show_message
 from lambent.events.queues.model import DEFAULTS, Draft, Message, Queue, Sent, Value, digest_attributes, digest_body
 from lambent.events.queues.moves import Moves, read_handle
-from lambent.events.queues.settings import QUEUE_NAME, allows_source, check_attributes, read_redrive
+from lambent.events.queues.settings import QUEUE_NAME, allows_source, check_attributes, check_together, read_redrive
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Connection, Tables
 
@@ -93,6 +93,7 @@ class Queues:
                 "InvalidParameterValue", "The name of a FIFO queue ends with .fifo, and FifoQueue is true."
             )
         check_attributes(given, is_fifo=is_fifo)
+        check_together(given)
         now = self._now()
         queue = Queue(
             id=0,
@@ -179,6 +180,7 @@ class Queues:
             if current is None:
                 raise _no_queue()
             attributes = {key: value for key, value in {**current.attributes, **given}.items() if value}
+            check_together(attributes)
             changed = msgspec.structs.replace(current, attributes=attributes, modified_at=self._now())
             changed = _with_redrive(connection, changed)
             store.put_queue(connection, changed)
@@ -221,7 +223,7 @@ class Queues:
 
     async def send_batch(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         queue, entries = await self._queue(context, parameters), _read_entries(parameters)
-        size = sum(len(entry["MessageBody"].encode()) for entry in entries)
+        size = sum(measure(entry) for entry in entries)
         if size > MOST_BYTES:
             raise CallerError(
                 "BatchRequestTooLong",
@@ -272,6 +274,7 @@ class Queues:
         """
         until = time.monotonic() + wait_s
         while True:
+            rung = self._bells.rung(queue.id)
             ready, due_at = await self._tables.read(lambda connection: self._look(connection, queue))
             if ready:
                 now = self._now()
@@ -288,7 +291,7 @@ class Queues:
             if left_s <= 0:
                 return []
             due_s = due_at - self._now() if due_at is not None else left_s
-            await self._bells.wait(queue.id, max(0.001, min(left_s, due_s)))
+            await self._bells.wait(queue.id, max(0.001, min(left_s, due_s)), since=rung)
 
     async def delete_message(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         queue, receipt = await self._queue(context, parameters), parameters["ReceiptHandle"]

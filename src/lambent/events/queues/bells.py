@@ -9,9 +9,15 @@ from collections import deque
 class Bells:
     def __init__(self) -> None:
         self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
+        self._rung: dict[int, int] = {}
+
+    def rung(self, queue: int) -> int:
+        """How often the bell has rung. Ask before looking, and give it to `wait`."""
+        return self._rung.get(queue, 0)
 
     def ring(self, queue: int) -> None:
         """Wake the one that has waited longest."""
+        self._rung[queue] = self.rung(queue) + 1
         waiting = self._waiting.get(queue)
         while waiting:
             first = waiting.popleft()
@@ -19,8 +25,11 @@ class Bells:
                 first.set_result(None)
                 return
 
-    async def wait(self, queue: int, at_most_s: float) -> None:
-        """Until the bell rings, or the time is over."""
+    async def wait(self, queue: int, at_most_s: float, *, since: int) -> None:
+        """Until the bell has rung since, or the time is over."""
+        # It may have rung between the look at the queue and now, when nobody was here to hear it.
+        if self.rung(queue) != since:
+            return
         waiting = self._waiting.setdefault(queue, deque())
         heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.append(heard)

@@ -81,6 +81,15 @@ def read_draft(given: Mapping[str, Any], queue: Queue, *, sender: str, trace_id:
     )
 
 
+def measure(given: Mapping[str, Any]) -> int:
+    """Bytes of an entry of a batch, attributes and all."""
+    size = len(given["MessageBody"].encode())
+    for name, entry in given.get("MessageAttributes", {}).items():
+        texts = name + entry.get("DataType", "") + entry.get("StringValue", "")
+        size += len(texts.encode()) + len(entry.get("BinaryValue", b""))
+    return size
+
+
 def show_message(message: Message, names: set[str], wanted: Iterable[str]) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "MessageId": message.message_id,

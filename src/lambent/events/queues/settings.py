@@ -36,6 +36,10 @@ def check_attributes(attributes: Mapping[str, str], *, is_fifo: bool) -> None:
     """Raises CallerError `InvalidAttributeName`, `InvalidAttributeValue`, `UnsupportedOperation`."""
     for name, value in attributes.items():
         _check_attribute(name, value, is_fifo=is_fifo)
+
+
+def check_together(attributes: Mapping[str, str]) -> None:
+    """What a queue would have then. Raises CallerError `InvalidAttributeValue`."""
     if (
         attributes.get("FifoThroughputLimit") == "perMessageGroupId"
         and attributes.get("DeduplicationScope") != "messageGroup"

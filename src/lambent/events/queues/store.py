@@ -52,6 +52,7 @@ SCHEMA = Schema(
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX queues_deduplications_by_time ON queues_deduplications (queue, at);
         """,
+        "CREATE INDEX queues_messages_in_flight ON queues_messages (queue, visible_at) WHERE receipt <> ''",
     ),
 )
 
@@ -150,6 +151,8 @@ def send(connection: Connection, queue: Queue, draft: Draft, now: float) -> Sent
         """
         for message_id, number in connection.execute(query, (queue.id, scope, draft.deduplication_id)):
             return Sent(message_id=message_id, sequence_number=number)
+    # Here too, for nobody may ever receive.
+    _sweep(connection, queue, now)
     sent = Sent(message_id=new_request_id(), sequence_number=_next_number(connection, queue))
     if queue.is_fifo:
         connection.execute(
@@ -198,8 +201,10 @@ def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: fl
             messages.append(_take(connection, row, now, now + visibility_s))
         if not buried or len(messages) >= most:
             break
-        left = most - len(messages)
-        rows = _find_in_groups(connection, queue, left, now) if queue.is_fifo else _find(connection, queue, left, now)
+        # With a visibility timeout of nothing, what was taken is there to be found again.
+        taken = {message.message_id for message in messages}
+        found = _find_in_groups(connection, queue, most, now) if queue.is_fifo else _find(connection, queue, most, now)
+        rows = [row for row in found if row[5] not in taken][: most - len(messages)]
     if queue.is_fifo:
         for group in {message.group_id for message in messages}:
             _settle_group(connection, queue.id, group, now)
@@ -222,7 +227,11 @@ def has_ready(connection: Connection, queue: Queue, now: float) -> bool:
 
 def count_in_flight(connection: Connection, queue: Queue, now: float, limit: int) -> int:
     """Up to `limit`."""
-    query = "SELECT count(*) FROM (SELECT 1 FROM queues_messages WHERE queue = ? AND visible_at > ? LIMIT ?)"
+    query = """
+        SELECT count(*) FROM (
+            SELECT 1 FROM queues_messages WHERE queue = ? AND visible_at > ? AND receipt <> '' LIMIT ?
+        )
+    """
     found: int = connection.execute(query, (queue.id, now, limit)).get
     return found
 
@@ -255,7 +264,10 @@ def change_visibility(connection: Connection, queue: Queue, receipt: str, timeou
 
 def move(connection: Connection, number: int, queue: Queue, target: Queue, now: float) -> None:
     """A message to another queue, where it was never received. In a standard queue its age goes along."""
-    fresh = {"sent_at": now, "expires_at": now + target.seconds("MessageRetentionPeriod")} if target.is_fifo else {}
+    _sweep(connection, target, now)
+    sent_at = connection.execute("SELECT sent_at FROM queues_messages WHERE id = ?", (number,)).get
+    if target.is_fifo:
+        sent_at = now
     changed: dict[str, Any] = {
         "queue": target.id,
         "visible_at": now,
@@ -264,7 +276,8 @@ def move(connection: Connection, number: int, queue: Queue, target: Queue, now: 
         "first_received_at": None,
         "dead_letter_source": queue.arn,
         "sequence_number": _next_number(connection, target),
-        **fresh,
+        "sent_at": sent_at,
+        "expires_at": sent_at + target.seconds("MessageRetentionPeriod"),
     }
     group = connection.execute("SELECT group_id FROM queues_messages WHERE id = ?", (number,)).get
     columns = ", ".join(f"{name} = :{name}" for name in changed)
@@ -309,9 +322,12 @@ def _find_in_groups(connection: Connection, queue: Queue, most: int, now: float)
     query = "SELECT group_id FROM queues_groups WHERE queue = ? AND ready_at <= ? ORDER BY ready_at, first LIMIT ?"
     groups = [group for (group,) in connection.execute(query, (queue.id, now, most))]
     rows: list[tuple[Any, ...]] = []
-    within = f"SELECT {_MESSAGE}, visible_at FROM queues_messages WHERE queue = ? AND group_id = ? ORDER BY id LIMIT ?"  # noqa: S608
+    within = f"""
+        SELECT {_MESSAGE}, visible_at FROM queues_messages
+        WHERE queue = ? AND group_id = ? AND group_id <> '' AND +expires_at > ? ORDER BY id LIMIT ?
+    """  # noqa: S608 - a constant
     for group in groups:
-        for row in connection.execute(within, (queue.id, group, most - len(rows))):
+        for row in connection.execute(within, (queue.id, group, now, most - len(rows))):
             if row[-1] > now:
                 break
             rows.append(row[:-1])
@@ -354,7 +370,10 @@ def _read(row: tuple[Any, ...], receipt: str, receives: int, first_received_at: 
 def _settle_group(connection: Connection, queue_id: int, group: str, now: float) -> None:
     where = (queue_id, group)
     first = connection.execute(
-        "SELECT id, visible_at FROM queues_messages WHERE queue = ? AND group_id = ? ORDER BY id LIMIT 1", where
+        # Without the last condition SQLite does not see that the index by group serves, which is partial.
+        "SELECT id, visible_at FROM queues_messages WHERE queue = ? AND group_id = ? AND group_id <> '' "
+        "ORDER BY id LIMIT 1",
+        where,
     )
     head = next(iter(first), None)
     if head is None:

@@ -18,7 +18,7 @@ from lambent.events.queues import moves, store
 from lambent.events.queues.queues import QueueService
 from lambent.model.errors import CallerError
 from lambent.substrate.memory import MemoryTables
-from lambent.substrate.ports import Tables
+from lambent.substrate.ports import Connection, Tables
 from lambent.substrate.sqlite import open_tables
 
 ACCOUNT, OTHER = "123456789012", "999999999999"
@@ -602,3 +602,84 @@ async def test_any_course_of_events_agrees_with_a_simple_model(seed: int, kind: 
             deleted.add(message["Body"])
             await world.delete(url, message["ReceiptHandle"])
     assert deleted == {str(number) for number in range(sent)}
+
+
+async def test_what_is_sent_while_a_receive_looks_is_not_missed(world: World) -> None:
+    """The bell rings after the look at the queue, and before anybody waits for it."""
+    url, read = await world.queue(), world.tables.read
+
+    async def read_then_send(work: Callable[[Connection], Any]) -> Any:
+        world.tables.read = read  # type: ignore[method-assign]
+        looked = await read(work)
+        await world.send(url, "meanwhile")
+        return looked
+
+    queue = await read(lambda connection: store.get_queue(connection, ACCOUNT, "orders"))
+    assert queue is not None
+    world.tables.read = read_then_send  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        taken = await world.service.queues.take(queue, most=1, visibility_s=30, wait_s=3600)
+    assert [message.body for message in taken] == ["meanwhile"]
+
+
+async def test_dead_letters_are_kept_as_long_as_their_own_queue_says(world: World) -> None:
+    dead = await world.queue("dead", MessageRetentionPeriod="1209600")
+    policy = json.dumps({"deadLetterTargetArn": arn("dead"), "maxReceiveCount": 1})
+    url = await world.queue("short", MessageRetentionPeriod="3600", RedrivePolicy=policy)
+    await world.send(url)
+    await world.receive(url)
+    world.now += 31
+    assert await world.receive(url) == []
+    world.now += 4000
+    assert await world.counts(dead) == [1, 0, 0]
+
+
+async def test_more_than_is_swept_at_once_does_not_outlive_its_retention(world: World) -> None:
+    url = await world.queue("orders.fifo", MessageRetentionPeriod="60", **FIFO)
+    for number in range(store.SWEEP + 20):
+        await world.send(url, str(number), MessageGroupId="g")
+    world.now += 61
+    assert await world.receive(url) == []
+
+
+async def test_what_nobody_receives_is_removed_as_more_is_sent(world: World) -> None:
+    url = await world.queue(MessageRetentionPeriod="60")
+    for _ in range(20):
+        await world.send(url)
+    world.now += 61
+    await world.send(url)
+    query = "SELECT count(*) FROM queues_messages"
+    assert await world.tables.read(lambda connection: connection.execute(query).get) == 1
+
+
+async def test_delayed_messages_are_not_in_flight(world: World) -> None:
+    url = await world.queue()
+    await world.send(url, DelaySeconds=900)
+    queue = await world.tables.read(lambda connection: store.get_queue(connection, ACCOUNT, "orders"))
+    assert queue is not None
+    assert await world.tables.read(lambda connection: store.count_in_flight(connection, queue, world.now, 10)) == 0
+
+
+async def test_a_receive_that_hides_nothing_gives_no_message_twice(world: World) -> None:
+    url, dead = await world.dead_letters(most=2)
+    await world.send(url, "old")
+    for _ in range(2):
+        await world.receive(url, VisibilityTimeout=0)
+    await world.send(url, "new")
+    assert await world.bodies(url, VisibilityTimeout=0) == ["new"]
+    assert (await world.counts(url), await world.counts(dead)) == ([1, 0, 0], [1, 0, 0])
+
+
+async def test_an_attribute_may_rely_on_one_that_was_set_before(world: World) -> None:
+    url = await world.queue("orders.fifo", DeduplicationScope="messageGroup", **FIFO)
+    await world.call("SetQueueAttributes", QueueUrl=url, Attributes={"FifoThroughputLimit": "perMessageGroupId"})
+    with pytest.raises(CallerError, match="needs DeduplicationScope"):
+        await world.call("SetQueueAttributes", QueueUrl=url, Attributes={"DeduplicationScope": "queue"})
+
+
+async def test_the_attributes_of_a_batch_count(world: World) -> None:
+    attributes = {"k": {"DataType": "String", "StringValue": "x" * 600_000}}
+    entries = [{"Id": one, "MessageBody": "b", "MessageAttributes": attributes} for one in ("a", "b")]
+    with pytest.raises(CallerError) as refused:
+        await world.call("SendMessageBatch", QueueUrl=await world.queue(), Entries=entries)
+    assert refused.value.code == "BatchRequestTooLong"
