@@ -18,7 +18,16 @@ from lambent.events.queues.bells import Bells
 from lambent.events.queues.drafts import measure, read_draft, show_message
 from lambent.events.queues.model import DEFAULTS, Draft, Message, Queue, Sent, Value, digest_attributes, digest_body
 from lambent.events.queues.moves import Moves, read_handle
-from lambent.events.queues.settings import QUEUE_NAME, allows_source, check_attributes, check_together, read_redrive
+from lambent.events.queues.settings import (
+    NAMES,
+    QUEUE_NAME,
+    add_statement,
+    allows_source,
+    check_attributes,
+    check_together,
+    read_redrive,
+    remove_statement,
+)
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Connection, Tables
 
@@ -56,6 +65,7 @@ class Queues:
 
     def operations(self) -> Mapping[str, Operation]:
         served: dict[str, Operation] = {
+            "AddPermission": self.add_permission,
             "CancelMessageMoveTask": self.cancel_move,
             "ChangeMessageVisibility": self.change_visibility,
             "ChangeMessageVisibilityBatch": self.change_visibility_batch,
@@ -71,6 +81,7 @@ class Queues:
             "ListQueues": self.list_queues,
             "PurgeQueue": self.purge,
             "ReceiveMessage": self.receive,
+            "RemovePermission": self.remove_permission,
             "SendMessage": self.send,
             "SendMessageBatch": self.send_batch,
             "SetQueueAttributes": self.set_attributes,
@@ -152,6 +163,8 @@ class Queues:
 
     async def get_attributes(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         queue, names = await self._queue(context, parameters), set(parameters.get("AttributeNames", ()))
+        for name in sorted(names - NAMES):
+            raise CallerError("InvalidAttributeName", f"Unknown Attribute {name}.")
         shown = {
             **queue.attributes,
             "QueueArn": queue.arn,
@@ -188,6 +201,17 @@ class Queues:
                 store.change_retention(connection, changed)
 
         await self._tables.write(work)
+        return {}
+
+    async def add_permission(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        queue = await self._queue(context, parameters)
+        label, accounts, actions = parameters["Label"], parameters["AWSAccountIds"], parameters["Actions"]
+        await self._change_policy(queue, lambda policy: add_statement(policy, label, accounts, actions, queue.arn))
+        return {}
+
+    async def remove_permission(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
+        queue = await self._queue(context, parameters)
+        await self._change_policy(queue, lambda policy: remove_statement(policy, parameters["Label"]))
         return {}
 
     async def tag(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -442,6 +466,17 @@ class Queues:
     def _freed(self, queue: Queue) -> None:
         """A group may be ready now, or a message visible."""
         self._bells.ring(queue.id)
+
+    async def _change_policy(self, queue: Queue, change: Callable[[str], str]) -> None:
+        def work(connection: Connection) -> None:
+            current = store.get_queue(connection, queue.account, queue.name)
+            if current is None:
+                raise _no_queue()
+            attributes = {**current.attributes, "Policy": change(current.attributes.get("Policy", ""))}
+            kept = {key: value for key, value in attributes.items() if value}
+            store.put_queue(connection, msgspec.structs.replace(current, attributes=kept, modified_at=self._now()))
+
+        await self._tables.write(work)
 
     async def _change_tags(
         self, context: RequestContext, parameters: dict[str, Any], change: Callable[[dict[str, str]], dict[str, str]]

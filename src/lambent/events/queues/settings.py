@@ -32,6 +32,67 @@ _UNSERVED = {
 }
 
 
+NAMES = frozenset(
+    {
+        *RANGES,
+        *_OF_FIFO,
+        *_TEXTS,
+        *_UNSERVED,
+        "All",
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesDelayed",
+        "ApproximateNumberOfMessagesNotVisible",
+        "CreatedTimestamp",
+        "LastModifiedTimestamp",
+        "QueueArn",
+        "SqsManagedSseEnabled",
+    }
+)
+"""What GetQueueAttributes may be asked for."""
+MOST_ACTIONS = 7
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+def add_statement(policy: str, label: str, accounts: list[str], actions: list[str], arn: str) -> str:
+    """The policy with what AddPermission adds. Raises CallerError."""
+    if not _LABEL.fullmatch(label):
+        raise CallerError("InvalidParameterValue", f"Value {label} for parameter Label is invalid.")
+    if not accounts or not all(re.fullmatch(r"[0-9]{12}", account) for account in accounts):
+        raise CallerError("InvalidParameterValue", "AWSAccountIds must be ids of 12 digits.")
+    if not 0 < len(actions) <= MOST_ACTIONS:
+        raise CallerError(
+            "OverLimit", f"{len(actions)} Actions were given, 1 to {MOST_ACTIONS} are allowed.", status=403
+        )
+    document: dict[str, Any] = {"Version": "2012-10-17", "Id": f"{arn}/default", "Statement": []}
+    if policy:
+        document = read_object("Policy", policy)
+    if any(statement.get("Sid") == label for statement in document.get("Statement", [])):
+        raise CallerError(
+            "InvalidParameterValue", f"Value {label} for parameter Label is invalid. Reason: Already exists."
+        )
+    principals = [f"arn:aws:iam::{account}:root" for account in accounts]
+    added = {
+        "Sid": label,
+        "Effect": "Allow",
+        "Principal": {"AWS": principals},
+        "Action": [f"SQS:{action}" for action in actions],
+        "Resource": arn,
+    }
+    return msgspec.json.encode({**document, "Statement": [*document.get("Statement", []), added]}).decode()
+
+
+def remove_statement(policy: str, label: str) -> str:
+    """The policy without what AddPermission had added; empty when nothing is left. Raises CallerError."""
+    document = read_object("Policy", policy) if policy else {}
+    statements = document.get("Statement", [])
+    left = [statement for statement in statements if statement.get("Sid") != label]
+    if len(left) == len(statements):
+        raise CallerError(
+            "InvalidParameterValue", f"Value {label} for parameter Label is invalid. Reason: can't find label."
+        )
+    return msgspec.json.encode({**document, "Statement": left}).decode() if left else ""
+
+
 def check_attributes(attributes: Mapping[str, str], *, is_fifo: bool) -> None:
     """Raises CallerError `InvalidAttributeName`, `InvalidAttributeValue`, `UnsupportedOperation`."""
     for name, value in attributes.items():

@@ -508,6 +508,32 @@ async def test_a_dead_letter_queue_may_refuse_its_sources(world: World) -> None:
         await world.queue("b", RedrivePolicy=policy)
 
 
+async def test_permissions_are_statements_of_the_policy(world: World) -> None:
+    url = await world.queue()
+    given: dict[str, Any] = {"QueueUrl": url, "Label": "partners", "AWSAccountIds": [OTHER], "Actions": ["SendMessage"]}
+    await world.call("AddPermission", **given)
+    attributes = (await world.call("GetQueueAttributes", QueueUrl=url, AttributeNames=["Policy"]))["Attributes"]
+    (statement,) = json.loads(attributes["Policy"])["Statement"]
+    assert (statement["Sid"], statement["Action"], statement["Resource"]) == (
+        "partners",
+        ["SQS:SendMessage"],
+        arn("orders"),
+    )
+    with pytest.raises(CallerError, match="Already exists"):
+        await world.call("AddPermission", **given)
+    await world.call("RemovePermission", QueueUrl=url, Label="partners")
+    assert await world.call("GetQueueAttributes", QueueUrl=url, AttributeNames=["Policy"]) == {}
+    with pytest.raises(CallerError, match="can't find label"):
+        await world.call("RemovePermission", QueueUrl=url, Label="partners")
+
+
+async def test_an_attribute_that_does_not_exist_cannot_be_asked_for(world: World) -> None:
+    url = await world.queue()
+    with pytest.raises(CallerError) as caught:
+        await world.call("GetQueueAttributes", QueueUrl=url, AttributeNames=["Nonesuch"])
+    assert caught.value.code == "InvalidAttributeName"
+
+
 async def test_records_of_other_modules_are_sent(world: World) -> None:
     url, fifo = await world.queue(), await world.queue("orders.fifo", **FIFO)
     for name in ("orders", "orders.fifo"):
