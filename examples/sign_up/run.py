@@ -50,7 +50,6 @@ def main(folder: Path) -> list[EmailMessage]:
                 return functions.get_event_source_mapping(UUID=mapping["UUID"])["State"] == "Enabled" or None
 
             wait_for(enabled, "the mapping")
-            database.wait_for_slot()
             say("3. Three people sign up, one of them changes their name")
             for name, address in PEOPLE:
                 database.execute("INSERT INTO users (name, email) VALUES (%s, %s)", name, address)
@@ -71,16 +70,6 @@ class Database:
     def execute(self, statement: str, *values: Any) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement, values or None)  # type: ignore[call-overload]
-
-    def wait_for_slot(self) -> None:
-        """What is inserted before the slot is there is no change that it sees."""
-
-        def look() -> bool | None:
-            with psycopg.connect(self.url) as connection:
-                rows = connection.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchall()
-            return bool(rows) or None
-
-        wait_for(look, "the replication slot")
 
     def __enter__(self) -> Database:
         self._component.start()

@@ -117,6 +117,7 @@ class Runtime:
                 if mapping.state in (State.ENABLED, State.DISABLED):
                     return mapping
                 begun = mapping.start
+                await self._mark_start(mapping)
 
                 def settle(found: model.Mapping, begun: int = begun) -> model.Mapping | None:
                     return model.move(found, Asked.SETTLED) if found.start == begun else None
@@ -127,6 +128,19 @@ class Runtime:
                 failures += 1
                 log.error("mapping", extra={"action": "mapping_stuck", "mapping": uuid, "reason": str(exc)})
                 await self._sleep(pause_s(failures))
+
+    async def _mark_start(self, mapping: model.Mapping) -> None:
+        """Who reads Enabled may rely on every later change being seen. A source that cannot be opened is told by its
+        poller, again and again; the mapping is enabled all the same."""
+        if not (mapping.enabled and self._kinds[mapping.kind].marks_start):
+            return
+        try:
+            source = await self._open(mapping)
+        except Exception as exc:
+            said = {"action": "start_not_marked", "mapping": mapping.uuid, "reason": str(exc)}
+            log.warning("the start of a mapping could not be marked at its source", extra=said)
+        else:
+            await source.close()
 
     async def _poll(self, mapping: model.Mapping, stopping: asyncio.Event) -> None:
         """Until `stopping`; a source that is lost is opened again after a pause."""

@@ -198,6 +198,9 @@ class SourceKind:
     of which partition it is about (`KafkaBatchInfo`); None leaves the general `StreamBatchInfo`."""
     data_key: str
     """The key of a record's `event` that filters see replaced by the decoded data: `body`, `value`, `data`."""
+    marks_start: bool = False
+    """Opening it marks at the source from where on records are kept for the mapping, which is therefore not Enabled
+    before."""
 
 
 def split_source(arn: str) -> tuple[str, str, str, str]:

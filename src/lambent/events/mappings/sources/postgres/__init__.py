@@ -25,4 +25,5 @@ KIND = SourceKind(
     open=_open,  # type: ignore[arg-type]
     shape=shape_event,
     data_key="postgres",
+    marks_start=True,
 )
