@@ -35,6 +35,7 @@ bench: venv
 	$(BIN)/python -m bench.burst
 	$(BIN)/python -m bench.processes
 	$(BIN)/python bench/keepalive.py
+	$(BIN)/python -m bench.events
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,11 @@ class Caller:
         lines = dict(line.split(" = ", 1) for line in node.profile.read_text().splitlines() if " = " in line)
         self._key, self._secret = lines["aws_access_key_id"], lines["aws_secret_access_key"]
 
-    def headers(self, method: str, path: str, body: bytes) -> dict[str, str]:
+    def headers(self, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return sign(
             method=method,
             url=self.endpoint + path,
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", **(more or {})},
             body=body,
             access_key=self._key,
             secret=self._secret,
@@ -65,6 +65,14 @@ class Caller:
         )
         with urllib.request.urlopen(request) as response:
             return json.load(response)
+
+    def send_event(self, name: str, body: bytes) -> None:
+        """An asynchronous invocation, answered by 202 without a body."""
+        path = f"/2015-03-31/functions/{name}/invocations"
+        headers = self.headers("POST", path, body, {"x-amz-invocation-type": "Event"})
+        request = urllib.request.Request(self.endpoint + path, data=body, headers=headers, method="POST")
+        with urllib.request.urlopen(request) as response:
+            assert response.status == 202
 
     def create(self, name: str) -> None:
         self.create_from(name, make_zip({"app.py": HELLO}))
