@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest
-from lambent.awsapi.sigv4 import Secret, Verifier
+from lambent.awsapi.sigv4 import Identity, Secret, StreamedIdentity, Verifier
 from lambent.identity.accounts import Accounts
 from lambent.identity.sessions import Sessions
 from lambent.model.errors import CallerError
@@ -25,7 +25,16 @@ class SignatureAuthenticator:
 
     def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext:
         """Raises CallerError for a request whose signature does not hold."""
-        identity = self._verifier.verify(request)
+        return self._context(self._verifier.verify(request), request, request_id)
+
+    def authenticate_streamed(
+        self, request: HttpRequest, request_id: str
+    ) -> tuple[RequestContext, StreamedIdentity | None]:
+        """As `authenticate`, for requests of S3 alone, and what their body has to keep while it is read."""
+        streamed = self._verifier.verify_streamed(request)
+        return self._context(streamed.identity, request, request_id), streamed
+
+    def _context(self, identity: Identity, request: HttpRequest, request_id: str) -> RequestContext:
         if identity.region != self._region:
             raise CallerError(
                 "InvalidSignatureException",
@@ -66,3 +75,8 @@ class OpenAuthenticator:
             request_id=request_id,
             host=request.header(b"host") or "",
         )
+
+    def authenticate_streamed(
+        self, request: HttpRequest, request_id: str
+    ) -> tuple[RequestContext, StreamedIdentity | None]:
+        return self.authenticate(request, request_id), None
