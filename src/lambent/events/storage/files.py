@@ -3,8 +3,8 @@
 ROOT/ab/abcdef...    a whole piece: a name appears only by rename, after its bytes were synced
 ROOT/incoming/*      being written; what a killed node left there is removed at the next start
 
-Which files are needed stands in the tables (`storage_pieces`), never here. A file goes when no object uses it and nobody
-holds it: whoever writes a piece holds it until its object is committed, whoever reads one until it is read.
+Which files are needed stands in the tables (`storage_pieces`), never here. A file goes when no object uses it and
+nobody holds it: whoever writes a piece holds it until its object is committed, whoever reads one until it is read.
 """
 
 from __future__ import annotations
@@ -55,19 +55,24 @@ class Files:
         for leftover in self._incoming.iterdir():
             leftover.unlink()
 
-    def sweep(self, used: Callable[[str], Collection[str]]) -> int:
-        """Remove what is not in the tables; `used` gives the digests that begin with two letters. Before anything else
-        runs. Blocks. Returns how many files went."""
-        removed = 0
-        for folder in self._root.iterdir():
-            if folder == self._incoming or not folder.is_dir():
-                continue
-            needed = used(folder.name)
-            for file in folder.iterdir():
-                if file.name not in needed:
-                    file.unlink()
-                    removed += 1
-        return removed
+    @classmethod
+    def nowhere(cls) -> Files:
+        """Of a process that has none: never opened, never asked."""
+
+        async def drop_unused(_digest: str) -> bool:
+            return False
+
+        return cls(Path("/nonexistent"), drop_unused)
+
+    def prefixes(self) -> list[str]:
+        """The first two letters of the files that are there. Blocks."""
+        return [folder.name for folder in self._root.iterdir() if folder != self._incoming and folder.is_dir()]
+
+    def sweep(self, prefix: str, used: Collection[str]) -> None:
+        """Remove the files of a prefix that are not used. Before anything else runs. Blocks."""
+        for file in (self._root / prefix).iterdir():
+            if file.name not in used:
+                file.unlink()
 
     @contextlib.asynccontextmanager
     async def writing(self, body: AsyncIterable[bytes], checks: Iterable[Checksum]) -> AsyncIterator[Written]:

@@ -35,20 +35,20 @@ def list_page(walk: Walk, *, prefix: str, delimiter: str, after: str, limit: int
         if rolled == after:
             start, inclusive = successor(rolled), True
     while True:
-        found = next(walk(start, inclusive), None)
-        if found is None or not found.key.startswith(prefix):
-            return Page(objects, prefixes, last, truncated=False)
-        if len(objects) + len(prefixes) >= limit:
-            return Page(objects, prefixes, last, truncated=limit > 0)
-        rolled = _roll_up(found.key, prefix, delimiter)
-        if rolled:
-            prefixes.append(rolled)
-            last = rolled
-            start, inclusive = successor(rolled), True
-        else:
+        for found in walk(start, inclusive):
+            if not found.key.startswith(prefix):
+                return Page(objects, prefixes, last, truncated=False)
+            if len(objects) + len(prefixes) >= limit:
+                return Page(objects, prefixes, last, truncated=limit > 0)
+            last = rolled = _roll_up(found.key, prefix, delimiter)
+            if rolled:
+                prefixes.append(rolled)
+                start, inclusive = successor(rolled), True
+                break
             objects.append(found)
             last = found.key
-            start, inclusive = found.key, False
+        else:
+            return Page(objects, prefixes, last, truncated=False)
 
 
 def _roll_up(key: str, prefix: str, delimiter: str) -> str:

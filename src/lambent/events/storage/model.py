@@ -40,6 +40,8 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     """In order; together they are the object."""
     part_sizes: tuple[int, ...] = ()
     """Of an object that was uploaded in parts."""
+    upload: str = ""
+    """The id of the upload that made it, so that a repeated completion finds it done."""
     headers: dict[str, str] = {}
     """By the names of the model: ContentType, CacheControl, Expires (as text), ..."""
     metadata: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Buckets, objects and uploads in the event plane's tables.
 
-Plain functions within a transaction. `storage_pieces` counts how often the objects and parts use a file; those that give
-uses up return the digests whose file may now be one that nothing needs.
+Plain functions within a transaction. `storage_pieces` counts how often the objects and parts use a file; those that
+give uses up return the digests whose file may now be one that nothing needs.
 """
 
 from __future__ import annotations
