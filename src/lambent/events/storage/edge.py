@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from lambent.awsapi.context import RequestContext
@@ -32,8 +32,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LARGEST_DOCUMENT = 4 * 1024**2
 """The most that is read of a body that is XML."""
 _SIGNED_FOR_S3 = re.compile(rb"(?:Credential=|X-Amz-Credential=)[^,&\s]*?(?:/|%2F)s3(?:/|%2F)aws4_request", re.I)
-_VIRTUAL_HOST = re.compile(rb"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\.(?:s3\.)?(?:[a-z0-9-]+\.)?localhost")
-_SERVICE_HOST = re.compile(rb"(?:.+\.)?s3\.(?:[a-z0-9-]+\.)?localhost")
+_HOST = re.compile(rb"(?:s3(?:\.[a-z0-9-]+)?|([a-z0-9][a-z0-9.-]*?)(?:\.s3(?:\.[a-z0-9-]+)?)?)\.localhost")
+"""The service's own name, or a bucket's below it or below the machine's."""
+_SERVICE_HOST = re.compile(rb"(?:[a-z0-9.-]+\.)?s3(?:\.[a-z0-9-]+)?\.localhost")
 _READ_AGAIN = 3
 _CODES = {
     "InvalidSignatureException": "SignatureDoesNotMatch",
@@ -124,7 +125,7 @@ class StorageEdge:
             # Replaced between the look and the hold: what is there now is as good.
         raise PlatformError("The object is being replaced all the time; try again.", retry_safe=True)
 
-    def _read(self, result: Result) -> AsyncIterator[bytes]:
+    def _read(self, result: Result) -> AsyncGenerator[bytes, None]:
         download = result.download
         assert isinstance(download, Download)
         return self._files.read(download.pieces, download.start, download.length)
@@ -220,10 +221,10 @@ class _Answer:
         await self._start(response, None if has_length or response.status in (204, 304) else len(response.body))
         await self._send({"type": "http.response.body", "body": body})
 
-    async def stream(self, response: HttpResponse, pieces: AsyncIterator[bytes]) -> None:
+    async def stream(self, response: HttpResponse, pieces: AsyncGenerator[bytes, None]) -> None:
         """`response` states the length."""
         await self._start(response, None)
-        async with contextlib.aclosing(pieces) as opened:  # type: ignore[type-var]
+        async with contextlib.aclosing(pieces) as opened:
             async for piece in opened:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
@@ -234,18 +235,16 @@ class _Answer:
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
         identity = self.request_id.encode()
-        headers += [(b"x-amz-request-id", identity), (b"x-amz-id-2", identity), (b"server", b"Lambent")]
+        headers += [(b"x-amz-request-id", identity), (b"x-amz-id-2", identity)]
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
 
 
 def find_path(request: HttpRequest) -> bytes:
     """`/BUCKET/KEY`, also where the bucket is in the name of the host: BUCKET.s3.localhost, BUCKET.localhost."""
     host = (request.header(b"host") or "").encode("latin-1").partition(b":")[0].lower()
-    matched = _VIRTUAL_HOST.fullmatch(host)
-    # s3.localhost and s3.REGION.localhost are the service itself.
-    if matched is None or host == b"s3.localhost" or re.fullmatch(rb"s3\.[a-z0-9-]+\.localhost", host):
-        return request.raw_path
-    return b"/" + matched[1].removesuffix(b".s3") + request.raw_path
+    matched = _HOST.fullmatch(host)
+    bucket = matched[1] if matched is not None else None
+    return request.raw_path if bucket is None else b"/" + bucket + request.raw_path
 
 
 def _streams(model: OperationModel) -> bool:

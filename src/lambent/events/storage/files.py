@@ -15,7 +15,16 @@ import hashlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+)
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -104,7 +113,7 @@ class Files:
         finally:
             await self._collect_postponed(digests)
 
-    async def read(self, pieces: Iterable[Piece], start: int, length: int) -> AsyncIterator[bytes]:
+    async def read(self, pieces: Iterable[Piece], start: int, length: int) -> AsyncGenerator[bytes, None]:
         """Some bytes of the whole that pieces make. They must be held. Raises PlatformError."""
         for piece in pieces:
             if length <= 0:
@@ -113,8 +122,9 @@ class Files:
                 start -= piece.size
                 continue
             wanted = min(piece.size - start, length)
-            async for data in self._read_piece(piece, start, wanted):
-                yield data
+            async with contextlib.aclosing(self._read_piece(piece, start, wanted)) as opened:
+                async for data in opened:
+                    yield data
             start, length = 0, length - wanted
 
     async def collect(self, digests: Iterable[str]) -> None:
@@ -146,7 +156,7 @@ class Files:
     def _has_all(self, digests: Iterable[str]) -> bool:
         return all(self._place(digest).exists() for digest in digests)
 
-    async def _read_piece(self, piece: Piece, start: int, length: int) -> AsyncIterator[bytes]:
+    async def _read_piece(self, piece: Piece, start: int, length: int) -> AsyncGenerator[bytes, None]:
         file = await asyncio.to_thread(self._open_at, piece, start)
         try:
             while length > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from lambent.awsapi.context import RequestContext
@@ -48,7 +49,7 @@ class StorageService:
         """Remove what a killed node left, and go on with what it was about to tell. Raises OSError."""
         await asyncio.to_thread(self.files.open)
         for prefix in await asyncio.to_thread(self.files.prefixes):
-            used = await self._tables.read(lambda connection, prefix=prefix: store.list_used(connection, prefix))
+            used = await self._tables.read(partial(store.list_used, prefix=prefix))
             await asyncio.to_thread(self.files.sweep, prefix, used)
         await self._handovers.start()
 
