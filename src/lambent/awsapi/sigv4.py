@@ -54,6 +54,10 @@ class Secret(NamedTuple):
     """The ARN of whom a temporary key was given to; empty for the account itself."""
 
 
+FindSecret = Callable[[str, str], Secret | None]
+"""(access key, session token)"""
+
+
 class Identity(NamedTuple):
     access_key: str
     account: str
@@ -120,7 +124,7 @@ class Verifier:
 
     def __init__(
         self,
-        find_secret: Callable[[str, str], Secret | None],
+        find_secret: FindSecret,
         *,
         services: Collection[str] = ("lambda",),
         now: Callable[[], float] = time.time,

@@ -10,6 +10,9 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest, HttpResponse
@@ -51,7 +54,7 @@ _OF_FUNCTIONS = re.compile(r".*Object.*|.*MultipartUploads?|UploadPart(Copy)?|Li
 
 class Authenticator(Protocol):
     def authenticate_streamed(
-        self, request: HttpRequest, request_id: str
+        self, request: HttpRequest, request_id: str, path: bytes
     ) -> tuple[RequestContext, StreamedIdentity | None]: ...
 
 
@@ -66,7 +69,8 @@ class StorageEdge:
 
     def serves(self, scope: Scope) -> bool:
         """Whether a request is for buckets: by what it was signed for, else by the name of the host."""
-        if _SIGNED_FOR_S3.search(scope["query_string"]):
+        query: bytes = scope["query_string"]
+        if _SIGNED_FOR_S3.search(query) or b"AWSAccessKeyId=" in query:
             return True
         host = b""
         for name, value in scope["headers"]:
@@ -95,10 +99,11 @@ class StorageEdge:
             await answer.write(self._write_error(exc, request_id))
 
     async def _serve(self, request: HttpRequest, client: str, receive: Receive, answer: _Answer) -> None:
-        context, signed = self._authenticator.authenticate_streamed(request, answer.request_id)
+        path = find_path(request)
+        context, signed = self._authenticator.authenticate_streamed(request, answer.request_id, path)
         body = Body(request, receive, signed)
-        # Only now: the path as it came is what was signed.
-        request.raw_path = find_path(request)
+        # Only now: the path and the headers as they came are what was signed.
+        request = _with_hoisted(request, path)
         model, labels = self._match(request)
         operation = self._operations.get(model.name)
         if operation is None:
@@ -194,7 +199,7 @@ class Elsewhere:
 
 class _Nobody:
     def authenticate_streamed(
-        self, _request: HttpRequest, _request_id: str
+        self, _request: HttpRequest, _request_id: str, _path: bytes
     ) -> tuple[RequestContext, StreamedIdentity | None]:
         raise CallerError(
             "ServiceUnavailable",
@@ -245,6 +250,16 @@ def find_path(request: HttpRequest) -> bytes:
     matched = _HOST.fullmatch(host)
     bucket = matched[1] if matched is not None else None
     return request.raw_path if bucket is None else b"/" + bucket + request.raw_path
+
+
+def _with_hoisted(request: HttpRequest, path: bytes) -> HttpRequest:
+    """SDKs move headers into the query of what they sign ahead."""
+    hoisted = [
+        (name.lower(), unquote_to_bytes(value))
+        for name, _, value in (part.partition(b"=") for part in request.query_string.split(b"&"))
+        if name.startswith(b"x-amz-") and name.lower() not in request.fields
+    ]
+    return msgspec.structs.replace(request, raw_path=path, headers=[*request.headers, *hoisted])
 
 
 def _streams(model: OperationModel) -> bool:

@@ -30,7 +30,7 @@ def list_page(walk: Walk, *, prefix: str, delimiter: str, after: str, limit: int
     prefixes: list[str] = []
     last = ""
     start, inclusive = (after, False) if after >= prefix else (prefix, True)
-    if delimiter and after.startswith(prefix):
+    if after and after.startswith(prefix):
         rolled = _roll_up(after, prefix, delimiter)
         if rolled == after:
             start, inclusive = successor(rolled), True
