@@ -198,7 +198,9 @@ def test_an_upload_shows_its_parts_ends_once_and_can_be_aborted(s3: Any, bucket:
 def test_presigned_urls_put_and_get_and_nothing_else(own_node: LambentNode, bucket: str, version: str | None) -> None:
     s3 = connect(own_node, signature_version=version) if version else connect(own_node)
     put = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "p q"}, ExpiresIn=60)
-    with urllib.request.urlopen(urllib.request.Request(put, data=b"by url", headers={"Content-Type": ""}, method="PUT")) as response:
+    with urllib.request.urlopen(
+        urllib.request.Request(put, data=b"by url", headers={"Content-Type": ""}, method="PUT")
+    ) as response:
         assert response.status == 200
     get = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "p q"}, ExpiresIn=60)
     with urllib.request.urlopen(get) as response:
@@ -356,7 +358,12 @@ def test_notifications_reach_a_queue_and_a_function_by_prefix_and_suffix(
             }
         ],
         "LambdaFunctionConfigurations": [
-            {"Id": "f", "LambdaFunctionArn": function, "Events": ["s3:ObjectCreated:Put"], "Filter": rules("in/", ".txt")}
+            {
+                "Id": "f",
+                "LambdaFunctionArn": function,
+                "Events": ["s3:ObjectCreated:Put"],
+                "Filter": rules("in/", ".txt"),
+            }
         ],
     }
     s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
@@ -369,7 +376,11 @@ def test_notifications_reach_a_queue_and_a_function_by_prefix_and_suffix(
     s3.put_object(Bucket=bucket, Key="in/a.txt", Body=b"shout")
     (event,) = receive(sqs, url)
     (record,) = event["Records"]
-    assert (record["eventName"], record["eventVersion"], record["awsRegion"]) == ("ObjectCreated:Put", "2.1", "us-east-1")
+    assert (record["eventName"], record["eventVersion"], record["awsRegion"]) == (
+        "ObjectCreated:Put",
+        "2.1",
+        "us-east-1",
+    )
     assert record["s3"]["bucket"] | {"ownerIdentity": None} == {
         "name": bucket,
         "arn": f"arn:aws:s3:::{bucket}",
@@ -381,9 +392,10 @@ def test_notifications_reach_a_queue_and_a_function_by_prefix_and_suffix(
     (event,) = receive(sqs, url)
     assert event["Records"][0]["eventName"] == "ObjectRemoved:Delete"
     wrong = {"QueueConfigurations": [{"QueueArn": queue + "x", "Events": ["s3:ObjectCreated:*"]}]}
-    assert refused(
-        s3.put_bucket_notification_configuration, Bucket=bucket, NotificationConfiguration=wrong
-    ) == ("InvalidArgument", 400)
+    assert refused(s3.put_bucket_notification_configuration, Bucket=bucket, NotificationConfiguration=wrong) == (
+        "InvalidArgument",
+        400,
+    )
 
 
 def test_an_object_as_large_as_may_be_takes_no_memory_of_the_node(
@@ -407,7 +419,6 @@ def test_an_object_as_large_as_may_be_takes_no_memory_of_the_node(
             file.write(piece)
     assert copy.stat().st_size == 300 * MB
     assert peak_mb() - before < 40
-    print("peak", before, peak_mb())
 
 
 def test_an_acknowledged_object_outlives_a_killed_node_and_an_unfinished_one_leaves_nothing(tmp_path: Path) -> None:
@@ -438,7 +449,3 @@ def test_an_acknowledged_object_outlives_a_killed_node_and_an_unfinished_one_lea
             assert s3.get_object(Bucket="kept", Key=str(number))["Body"].read() == f"object {number}".encode()
         assert not list((tmp_path / "data" / "storage" / "incoming").iterdir())
         assert not orphan.exists()
-
-
-def test_another_accounts_bucket_is_denied_and_its_name_taken(own_node: LambentNode, s3: Any, bucket: str) -> None:
-    pass

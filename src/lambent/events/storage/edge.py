@@ -24,6 +24,7 @@ from lambent.events.storage import refusals
 from lambent.events.storage.body import Body, Receive
 from lambent.events.storage.calls import Call, Download, Operation, Result
 from lambent.events.storage.files import Files
+from lambent.events.storage.notifications import lower_filter_names
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.identifiers import new_request_id
 
@@ -148,6 +149,8 @@ class StorageEdge:
     def _parse(self, model: OperationModel, labels: dict[str, str], request: HttpRequest) -> dict[str, Any]:
         assert self._codec is not None
         parameters = self._codec.parse(model, labels, request)
+        if model.name == "PutBucketNotificationConfiguration":
+            lower_filter_names(parameters)
         if model.input is not None:
             try:
                 validate(parameters, model.input)

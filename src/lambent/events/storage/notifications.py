@@ -149,6 +149,14 @@ def _stamp(at: float) -> str:
 # Configurations.
 
 
+def lower_filter_names(parameters: dict[str, Any]) -> None:
+    """The contract takes `Prefix` for `prefix`, and its model does not know."""
+    for member, _, _ in _KINDS:
+        for entry in parameters["NotificationConfiguration"].get(member, ()):
+            for rule in entry.get("Filter", {}).get("Key", {}).get("FilterRules", ()):
+                rule["Name"] = rule.get("Name", "").lower()
+
+
 def parse_rules(configuration: dict[str, Any], new_id: Any) -> tuple[Rule, ...]:
     """Raises CallerError for what is not served or cannot be told apart."""
     rules = []
