@@ -7,9 +7,7 @@ import binascii
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
-
-from awscrt import checksums as crt
+from typing import Any, Protocol
 
 from lambent.model.errors import CallerError
 
@@ -33,10 +31,17 @@ class _Crc:
         return self._value.to_bytes(self._width, "big")
 
 
+def _crt() -> Any:
+    # When it is first needed: it is 7 MB of memory, and a node without buckets does without.
+    from awscrt import checksums as crt  # noqa: PLC0415
+
+    return crt
+
+
 ALGORITHMS: dict[str, Callable[[], Checksum]] = {
     "CRC32": lambda: _Crc(zlib.crc32, 4),
-    "CRC32C": lambda: _Crc(crt.crc32c, 4),
-    "CRC64NVME": lambda: _Crc(crt.crc64nvme, 8),
+    "CRC32C": lambda: _Crc(_crt().crc32c, 4),
+    "CRC64NVME": lambda: _Crc(_crt().crc64nvme, 8),
     "SHA1": lambda: hashlib.sha1(usedforsecurity=False),
     "SHA256": hashlib.sha256,
     "SHA512": hashlib.sha512,
