@@ -44,7 +44,7 @@ from lambent.dataplane.sandbox.scratch import ScratchDisks
 from lambent.dataplane.sandbox.shells import Shells
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
-from lambent.events.storage.edge import Elsewhere, StorageEdge
+from lambent.events.storage.edge import StorageEdge
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
@@ -345,14 +345,16 @@ async def build(
         ),
         api=api,
         node_api=lambent_api,
-        streaming=_open_buckets(authenticator, event_plane),
+        streaming=await place.buckets(_open_buckets(authenticator, event_plane), stack),
     )
     return node
 
 
-def _open_buckets(authenticator: OpenAuthenticator | SignatureAuthenticator, plane: EventPlane | None) -> StreamingApi:
+def _open_buckets(
+    authenticator: OpenAuthenticator | SignatureAuthenticator, plane: EventPlane | None
+) -> StreamingApi | None:
     if plane is None:
-        return Elsewhere()
+        return None
     return StorageEdge(authenticator, plane.storage.files, plane.storage.operations)
 
 

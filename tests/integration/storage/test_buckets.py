@@ -41,9 +41,10 @@ def connect(node: LambentNode, service: str = "s3", **config: Any) -> Any:
         os.environ.update(before)
 
 
-@pytest.fixture(scope="module")
-def own_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LambentNode]:
-    with LambentNode(tmp_path_factory.mktemp("node") / "data").running() as running:
+@pytest.fixture(scope="module", params=["one process", "two processes"])
+def own_node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LambentNode]:
+    arguments = [] if request.param == "one process" else ["--processes", "2"]
+    with LambentNode(tmp_path_factory.mktemp("node") / "data", arguments=arguments).running() as running:
         yield running
 
 
@@ -408,8 +409,16 @@ def test_an_object_as_large_as_may_be_takes_no_memory_of_the_node(
             file.write(block)
 
     def peak_mb() -> int:
-        status = Path(f"/proc/{own_node.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) // 1024
+        """Of all the node's processes."""
+        found = 0
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                text = status.read_text()
+            except OSError:
+                continue
+            if f"\nPPid:\t{own_node.pid}\n" in text or status.parent.name == str(own_node.pid):
+                found += int(text.partition("VmHWM:")[2].split()[0]) if "VmHWM:" in text else 0
+        return found // 1024
 
     before = peak_mb()
     with source.open("rb") as file:
@@ -418,7 +427,7 @@ def test_an_object_as_large_as_may_be_takes_no_memory_of_the_node(
         for piece in s3.get_object(Bucket=bucket, Key="large")["Body"].iter_chunks(MB):
             file.write(piece)
     assert copy.stat().st_size == 300 * MB
-    assert peak_mb() - before < 40
+    assert peak_mb() - before < 60
 
 
 def test_an_acknowledged_object_outlives_a_killed_node_and_an_unfinished_one_leaves_nothing(tmp_path: Path) -> None:

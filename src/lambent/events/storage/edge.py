@@ -69,17 +69,7 @@ class StorageEdge:
         self._codec: RestXml | None = None
 
     def serves(self, scope: Scope) -> bool:
-        """Whether a request is for buckets: by what it was signed for, else by the name of the host."""
-        query: bytes = scope["query_string"]
-        if _SIGNED_FOR_S3.search(query) or b"AWSAccessKeyId=" in query:
-            return True
-        host = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                return _SIGNED_FOR_S3.search(value) is not None
-            if name == b"host":
-                host = value
-        return _SERVICE_HOST.fullmatch(host.partition(b":")[0]) is not None
+        return is_for_buckets(scope)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_request_id()
@@ -191,28 +181,6 @@ class StorageEdge:
         return self._codec.write_error(CallerError(code, message, status=status), request_id)
 
 
-class Elsewhere:
-    """Implements the gateway's `StreamingApi` in a process that does not own the node's state."""
-
-    def __init__(self) -> None:
-        self._edge = StorageEdge(_Nobody(), Files.nowhere(), {})
-        self.serves = self._edge.serves
-        self.serve = self._edge.serve
-
-
-class _Nobody:
-    def authenticate_streamed(
-        self, _request: HttpRequest, _request_id: str, _path: bytes
-    ) -> tuple[RequestContext, StreamedIdentity | None]:
-        raise CallerError(
-            "ServiceUnavailable",
-            "Object storage is served by one process of the node, and this is another one. Try again, or run the node "
-            "as one process (--processes 1).",
-            status=503,
-            headers={"Connection": "close"},
-        )
-
-
 class _Answer:
     """The one answer to a request."""
 
@@ -245,6 +213,20 @@ class _Answer:
         identity = self.request_id.encode()
         headers += [(b"x-amz-request-id", identity), (b"x-amz-id-2", identity)]
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+
+def is_for_buckets(scope: Scope) -> bool:
+    """Whether a request is for buckets: by what it was signed for, else by the name of the host."""
+    query: bytes = scope["query_string"]
+    if _SIGNED_FOR_S3.search(query) or b"AWSAccessKeyId=" in query:
+        return True
+    host = b""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return _SIGNED_FOR_S3.search(value) is not None
+        if name == b"host":
+            host = value
+    return _SERVICE_HOST.fullmatch(host.partition(b":")[0]) is not None
 
 
 def find_path(request: HttpRequest) -> bytes:

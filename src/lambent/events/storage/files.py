@@ -64,15 +64,6 @@ class Files:
         for leftover in self._incoming.iterdir():
             leftover.unlink()
 
-    @classmethod
-    def nowhere(cls) -> Files:
-        """Of a process that has none: never opened, never asked."""
-
-        async def drop_unused(_digest: str) -> bool:
-            return False
-
-        return cls(Path("/nonexistent"), drop_unused)
-
     def prefixes(self) -> list[str]:
         """The first two letters of the files that are there. Blocks."""
         return [folder.name for folder in self._root.iterdir() if folder != self._incoming and folder.is_dir()]
