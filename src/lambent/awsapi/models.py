@@ -76,6 +76,7 @@ class OperationModel:
     status: int
     input: Shape | None
     output: Shape | None
+    deprecated: bool = False
 
 
 class ServiceModel:
@@ -117,6 +118,7 @@ class ServiceModel:
             status=http.get("responseCode", 200),
             input=self.used(fields["input"]) if "input" in fields else None,
             output=self.used(fields["output"]) if "output" in fields else None,
+            deprecated=bool(fields.get("deprecated")),
         )
 
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
 from lambent.awsapi.http import Headers, HttpRequest, HttpResponse
 from lambent.awsapi.json_values import (
-    NUMBERS,
     decode_json,
-    encode_timestamp,
     encode_value,
     parse_structure,
-    parse_timestamp,
     parse_value,
     serialization_error,
 )
 from lambent.awsapi.models import OperationModel, ServiceModel, Shape
-from lambent.awsapi.text_values import parse_boolean_text, parse_number_text
+from lambent.awsapi.rest_bindings import Received, add_header, parse_located, read_query
 from lambent.model.errors import CallerError
 
 _JSON = (b"content-type", b"application/json")
@@ -47,15 +43,6 @@ class _Route:
         self.rank = (-len(self.query), "+}" in path, len(self.names), -len(path))
 
 
-class _Received(NamedTuple):
-    """What a request carries outside of its body."""
-
-    operation: OperationModel
-    labels: dict[str, str]
-    query: list[tuple[str, str]]
-    request: HttpRequest
-
-
 class RestJson:
     """Parses requests to parameters and writes results and errors."""
 
@@ -76,7 +63,7 @@ class RestJson:
             if matched is None:
                 continue
             if route.query:
-                query = query if query is not None else dict(_query(request))
+                query = query if query is not None else dict(read_query(request))
                 if any(query.get(name) != value for name, value in route.query.items()):
                     continue
             values = (unquote(value) for value in matched.groups())
@@ -89,10 +76,10 @@ class RestJson:
         if shape is None:
             return {}
         parameters: dict[str, Any] = {}
-        query = list(_query(request)) if request.query_string else []
-        received = _Received(operation, labels, query, request)
+        query = list(read_query(request)) if request.query_string else []
+        received = Received(operation, labels, query, request)
         for name, member in shape.members.items():
-            value = _parse_located(name, member, received)
+            value = parse_located(name, member, received)
             if value is not None:
                 parameters[name] = value
         if shape.payload is not None:
@@ -120,11 +107,11 @@ class RestJson:
             if location == "statusCode":
                 response.status = value
             elif location == "header":
-                _add_header(response.headers, member.traits.get("locationName", name), value, member)
+                add_header(response.headers, member.traits.get("locationName", name), value, member)
             elif location == "headers":
                 prefix = member.traits.get("locationName", "")
                 for key, text in value.items():
-                    _add_header(response.headers, prefix + key, text, member.value)
+                    add_header(response.headers, prefix + key, text, member.value)
             else:
                 body[member.traits.get("locationName", name)] = encode_value(value, member)
         _write_body(response, shape, result, body)
@@ -142,80 +129,6 @@ class RestJson:
         return HttpResponse(status=error.status, headers=headers, body=msgspec.json.encode(body))
 
 
-def _parse_located(name: str, member: Shape, received: _Received) -> Any:
-    """A member that stands in the path, the query or the headers."""
-    location = member.traits.get("location")
-    wire_name = member.traits.get("locationName", name)
-    if location == "uri":
-        return _parse_text(received.labels.get(wire_name), member, name)
-    if location == "querystring" and member.kind == "map":
-        return _parse_query_map(received, member) or None
-    if location == "querystring":
-        return _parse_query(wire_name, received.query, member)
-    if location == "header":
-        return _parse_text(received.request.header(wire_name.lower().encode()), member, name)
-    if location == "headers":
-        prefix = wire_name.lower()
-        headers = ((key.decode("latin-1"), value.decode("latin-1")) for key, value in received.request.headers)
-        return {key[len(prefix) :]: value for key, value in headers if key.startswith(prefix)} or None
-    return None
-
-
-def _query(request: HttpRequest) -> Iterable[tuple[str, str]]:
-    return parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
-
-
-def _parse_query(name: str, query: list[tuple[str, str]], shape: Shape) -> Any:
-    values = [value for key, value in query if key == name]
-    if shape.kind == "list":
-        return [_parse_text(value, shape.item, name) for value in values] or None
-    return _parse_text(values[-1], shape, name) if values else None
-
-
-def _parse_query_map(received: _Received, shape: Shape) -> dict[str, Any]:
-    """Every parameter that is neither another member's nor the route's own."""
-    bound = _bound_names(received.operation)
-    item = shape.value
-    parsed: dict[str, Any] = {}
-    for name, value in received.query:
-        if name in bound:
-            continue
-        if item.kind == "list":
-            parsed.setdefault(name, []).append(_parse_text(value, item.item, name))
-        else:
-            parsed[name] = _parse_text(value, item, name)
-    return parsed
-
-
-def _bound_names(operation: OperationModel) -> set[str]:
-    members = operation.input.members if operation.input is not None else {}
-    named = {
-        member.traits.get("locationName", name)
-        for name, member in members.items()
-        if member.traits.get("location") == "querystring" and member.kind != "map"
-    }
-    return named | {name for name, _ in parse_qsl(operation.uri.partition("?")[2], keep_blank_values=True)}
-
-
-def _parse_text(text: str | None, shape: Shape, name: str) -> Any:
-    """A value as it stands in a path, a query or a header."""
-    if text is None:
-        return None
-    kind = shape.kind
-    try:
-        if shape.trait("jsonvalue"):
-            return base64.b64decode(text, validate=True).decode()
-    except ValueError:
-        raise serialization_error(f"'{name}' is not base64 of text") from None
-    if kind in NUMBERS:
-        return parse_number_text(text, shape, name)
-    if kind == "timestamp":
-        return parse_timestamp(text, shape)
-    if kind == "boolean":
-        return parse_boolean_text(text, name)
-    return text
-
-
 def _parse_payload(shape: Shape, body: bytes) -> Any:
     if shape.kind == "blob":
         return body
@@ -228,18 +141,6 @@ def _parse_payload(shape: Shape, body: bytes) -> Any:
 
 def _has_body_members(shape: Shape) -> bool:
     return any(member.traits.get("location") is None for member in shape.members.values())
-
-
-def _add_header(headers: Headers, name: str, value: Any, shape: Shape) -> None:
-    if shape.kind == "boolean":
-        text = "true" if value else "false"
-    elif shape.kind == "timestamp":
-        text = str(encode_timestamp(value, shape, default="rfc822"))
-    elif shape.trait("jsonvalue"):
-        text = base64.b64encode(str(value).encode()).decode()
-    else:
-        text = str(value)
-    headers.append((name.lower().encode(), text.encode("latin-1")))
 
 
 def _write_body(response: HttpResponse, shape: Shape, result: Mapping[str, Any], body: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from lambent.awsapi.json_rpc import JsonRpc
 from lambent.awsapi.models import OperationModel, ServiceModel
 from lambent.awsapi.query import Query
 from lambent.awsapi.rest_json import RestJson
+from lambent.awsapi.rest_xml import RestXml
 from lambent.awsapi.validation import validate
 from lambent.model.errors import CallerError, PlatformError
 
@@ -32,7 +33,12 @@ class Codec(Protocol):
     def write_error(self, error: CallerError, request_id: str = "") -> HttpResponse: ...
 
 
-CODECS: dict[str, Callable[[ServiceModel], Codec]] = {"rest-json": RestJson, "json": JsonRpc, "query": Query}
+CODECS: dict[str, Callable[[ServiceModel], Codec]] = {
+    "rest-json": RestJson,
+    "rest-xml": RestXml,
+    "json": JsonRpc,
+    "query": Query,
+}
 """By the protocol that a model names; further protocols take their place here."""
 
 

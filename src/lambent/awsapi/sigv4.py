@@ -1,8 +1,8 @@
 """AWS Signature Version 4: checking requests and signing our own.
 
 Source: IAM user guide, "Create a signed AWS API request". On the path of every invocation, so what recurs is cached:
-derived keys, parsed credential scopes, canonical paths and queries. The body is always part of what is checked:
-`UNSIGNED-PAYLOAD` and streaming payloads are an agreement of S3 and refused here.
+derived keys, parsed credential scopes, canonical paths and queries. The body is always part of what `verify` checks:
+`UNSIGNED-PAYLOAD` and streaming payloads are an agreement of S3, for whose requests alone `verify_streamed` is.
 """
 
 from __future__ import annotations
@@ -54,12 +54,54 @@ class Secret(NamedTuple):
     """The ARN of whom a temporary key was given to; empty for the account itself."""
 
 
+FindSecret = Callable[[str, str], Secret | None]
+"""(access key, session token)"""
+
+
 class Identity(NamedTuple):
     access_key: str
     account: str
     region: str
     service: str
     principal: str = ""
+
+
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+
+
+class StreamedIdentity(NamedTuple):
+    """Who signed a request of S3, and what its body has to keep while it is read."""
+
+    identity: Identity
+    payload: str
+    """The SHA-256 of the body in hex, UNSIGNED_PAYLOAD, or the form in which its chunks are signed: STREAMING-..."""
+    chunks: ChunkSignatures
+
+
+class ChunkSignatures:
+    """Signatures of the chunks of one body, each of which signs the one before (S3 API reference, "Signature
+    calculations for the authorization header: transferring payload in multiple chunks")."""
+
+    def __init__(self, key: bytes, stamp: str, scope: str, seed: str) -> None:
+        self._key = key
+        self._stamp = stamp
+        self._scope = scope
+        self._last = seed
+
+    def check_chunk(self, digest: str, signature: str) -> None:
+        """`digest` is the SHA-256 of the chunk's bytes in hex. Raises CallerError."""
+        self._check("AWS4-HMAC-SHA256-PAYLOAD", f"{_EMPTY_HASH}\n{digest}", signature)
+
+    def check_trailer(self, lines: bytes, signature: str) -> None:
+        """`lines` as `name:value\\n`, each. Raises CallerError."""
+        self._check("AWS4-HMAC-SHA256-TRAILER", hashlib.sha256(lines).hexdigest(), signature)
+
+    def _check(self, algorithm: str, signed: str, signature: str) -> None:
+        to_sign = f"{algorithm}\n{self._stamp}\n{self._scope}\n{self._last}\n{signed}"
+        expected = hmac.digest(self._key, to_sign.encode(), "sha256").hex()
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
+            raise _invalid("The signature of a chunk does not match what was sent.")
+        self._last = expected
 
 
 class _Claim(NamedTuple):
@@ -82,7 +124,7 @@ class Verifier:
 
     def __init__(
         self,
-        find_secret: Callable[[str, str], Secret | None],
+        find_secret: FindSecret,
         *,
         services: Collection[str] = ("lambda",),
         now: Callable[[], float] = time.time,
@@ -93,17 +135,28 @@ class Verifier:
 
     def verify(self, request: HttpRequest) -> Identity:
         """Who signed. Raises CallerError with the contract's codes."""
+        payload = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
+        return self._verify(request, payload).identity
+
+    def verify_streamed(self, request: HttpRequest) -> StreamedIdentity:
+        """As `verify`, for requests of S3 alone and before their body is read."""
+        return self._verify(request, None)
+
+    def _verify(self, request: HttpRequest, payload: str | None) -> StreamedIdentity:
+        """`payload` is the hash of the body; None when it is still to come."""
         headers: dict[bytes, bytes] = {}
         for name, value in request.headers:
             headers[name] = headers[name] + b"," + value if name in headers else value
         authorization = headers.get(b"authorization")
         if authorization is not None:
-            return self._verify_header(request, headers, authorization.decode("latin-1"))
+            return self._verify_header(request, headers, authorization.decode("latin-1"), payload)
         if b"X-Amz-Signature=" in request.query_string:
-            return self._verify_query(request, headers)
+            return self._verify_query(request, headers, payload)
         raise CallerError("MissingAuthenticationTokenException", "Missing Authentication Token", status=403)
 
-    def _verify_header(self, request: HttpRequest, headers: dict[bytes, bytes], authorization: str) -> Identity:
+    def _verify_header(
+        self, request: HttpRequest, headers: dict[bytes, bytes], authorization: str, actual: str | None
+    ) -> StreamedIdentity:
         claimed, separator, signature = authorization.rpartition("Signature=")
         if not separator:
             raise _incomplete("Authorization header requires 'Signature' parameter.")
@@ -111,10 +164,13 @@ class Verifier:
         claim = _parse_authorization(claimed + rest if comma else claimed)
         stamp = _find_stamp(headers)
         self._check_clock(stamp, claim.day)
-        actual = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
         stated = headers.get(b"x-amz-content-sha256")
-        if stated is not None and stated.decode("latin-1") != actual:
-            raise _invalid("The value of x-amz-content-sha256 is not the SHA-256 of the request's body.")
+        if actual is None:
+            payload = _find_stated(claim, stated)
+        else:
+            payload = actual
+            if stated is not None and stated.decode("latin-1") != actual:
+                raise _invalid("The value of x-amz-content-sha256 is not the SHA-256 of the request's body.")
         query = _canonical_query(request.query_string) if request.query_string else ""
         return self._compare(
             request,
@@ -122,12 +178,12 @@ class Verifier:
             claim,
             stamp=stamp,
             query=query,
-            payload_hash=actual,
+            payload_hash=payload,
             signature=signature.strip(),
             token=headers.get(b"x-amz-security-token", b""),
         )
 
-    def _verify_query(self, request: HttpRequest, headers: dict[bytes, bytes]) -> Identity:
+    def _verify_query(self, request: HttpRequest, headers: dict[bytes, bytes], actual: str | None) -> StreamedIdentity:
         pairs = _split_query(request.query_string)
         given = {_show(name): _show(value) for name, value in pairs if name.startswith(b"X-Amz-")}
         missing = [
@@ -142,7 +198,10 @@ class Verifier:
         claim = _parse_claim(given["X-Amz-Credential"], given["X-Amz-SignedHeaders"])
         self._check_expiry(given["X-Amz-Date"], given["X-Amz-Expires"], claim.day)
         query = _join_query([(name, value) for name, value in pairs if name != b"X-Amz-Signature"])
-        payload = hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY_HASH
+        payload = actual
+        if payload is None:
+            stated = headers.get(b"x-amz-content-sha256", given.get("X-Amz-Content-Sha256", UNSIGNED_PAYLOAD).encode())
+            payload = _find_stated(claim, stated)
         return self._compare(
             request,
             headers,
@@ -165,7 +224,7 @@ class Verifier:
         payload_hash: str,
         signature: str,
         token: bytes,
-    ) -> Identity:
+    ) -> StreamedIdentity:
         if claim.service not in self._services:
             served = ", ".join(f"'{name}'" for name in self._services)
             raise _invalid(f"Credential should be scoped to correct service: {served}.")
@@ -196,7 +255,8 @@ class Verifier:
                 "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
                 "Access Key and signing method. Consult the service documentation for details."
             )
-        return Identity(claim.access_key, secret.account, claim.region, claim.service, secret.principal)
+        identity = Identity(claim.access_key, secret.account, claim.region, claim.service, secret.principal)
+        return StreamedIdentity(identity, payload_hash, ChunkSignatures(key, stamp, scope, expected))
 
     def _check_clock(self, stamp: str, day: str) -> None:
         at, now = _parse_stamp(stamp), self._now()
@@ -300,6 +360,15 @@ def _parse_authorization(claimed: str) -> _Claim:
         if name not in fields:
             raise _incomplete(f"Authorization header requires '{name}' parameter.")
     return _parse_claim(fields["Credential"], fields["SignedHeaders"])
+
+
+def _find_stated(claim: _Claim, stated: bytes | None) -> str:
+    """What a request says of a body that is still to come. Only S3 may."""
+    if claim.service != "s3":
+        raise _invalid("Credential should be scoped to correct service: 's3'.")
+    if stated is None:
+        raise CallerError("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+    return stated.decode("latin-1")
 
 
 def _parse_claim(credential: str, signed_headers: str) -> _Claim:

@@ -25,7 +25,7 @@ def write_members(values: Mapping[str, Any], shape: Shape) -> str:
     return "".join(
         write_element(member.traits.get("locationName", name), values[name], member)
         for name, member in shape.members.items()
-        if values.get(name) is not None
+        if values.get(name) is not None and not member.trait("xmlAttribute")
     )
 
 
@@ -50,8 +50,18 @@ def write_element(name: str, value: Any, shape: Shape) -> str:
             if item is not None
         )
         return entries if flattened else f"<{name}>{entries}</{name}>"
-    content = write_members(value, shape) if kind == "structure" else escape(_show(value, shape))
-    return f"<{name}>{content}</{name}>"
+    if kind == "structure":
+        return f"<{name}{_write_attributes(value, shape)}>{write_members(value, shape)}</{name}>"
+    return f"<{name}>{escape(_show(value, shape))}</{name}>"
+
+
+def _write_attributes(values: Mapping[str, Any], shape: Shape) -> str:
+    space = shape.trait("xmlNamespace")
+    written = f' xmlns:{space["prefix"]}="{escape(space["uri"])}"' if space and "prefix" in space else ""
+    for name, member in shape.members.items():
+        if member.trait("xmlAttribute") and values.get(name) is not None:
+            written += f' {member.traits.get("locationName", name)}="{escape(_show(values[name], member))}"'
+    return written
 
 
 def _show(value: Any, shape: Shape) -> str:

@@ -26,9 +26,9 @@ ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
 
 
 class FetchS3(Protocol):
-    """Reads an object of the upstream S3 that the operator configured."""
+    """Reads an object of the account's own buckets, or of the upstream S3 that the operator configured."""
 
-    async def __call__(self, bucket: str, key: str, version: str | None) -> bytes:
+    async def __call__(self, account: str, bucket: str, key: str, version: str | None) -> bytes:
         """Raises CallerError when it is not there or may not be read."""
         ...
 

@@ -19,23 +19,23 @@ _UNSUPPORTED: Mapping[str, str] = {
 
 
 @contextlib.asynccontextmanager
-async def receive(plane: ControlPlane, code: Params, *, field: str) -> AsyncIterator[Package]:
+async def receive(plane: ControlPlane, code: Params, *, field: str, account: str) -> AsyncIterator[Package]:
     """Fetch, check, keep and unpack a package; it is safe from collection inside the block. Raises CallerError.
 
     `field` is the structure's place in the request, for messages.
     """
-    data, limit = await _read(plane, code, field=field)
+    data, limit = await _read(plane, code, field=field, account=account)
     async with plane.code.adding(data, zipped_limit=limit) as package:
         yield package
 
 
-async def inspect(plane: ControlPlane, code: Params, *, field: str) -> Package:
+async def inspect(plane: ControlPlane, code: Params, *, field: str, account: str) -> Package:
     """As `receive`, for a dry run: nothing is kept."""
-    data, limit = await _read(plane, code, field=field)
+    data, limit = await _read(plane, code, field=field, account=account)
     return await plane.code.check(data, zipped_limit=limit)
 
 
-async def _read(plane: ControlPlane, code: Params, *, field: str) -> tuple[bytes, int]:
+async def _read(plane: ControlPlane, code: Params, *, field: str, account: str) -> tuple[bytes, int]:
     """The zip and how big it may be: one from S3 is only bound by what it unpacks to."""
     for member, reason in _UNSUPPORTED.items():
         if code.get(member):
@@ -52,10 +52,10 @@ async def _read(plane: ControlPlane, code: Params, *, field: str) -> tuple[bytes
         return zip_file, limits.ZIPPED_CODE_BYTES
     if not bucket or not key:
         raise invalid("Please provide a source for function code.")
-    return await _fetch(plane, code, field=field), limits.UNZIPPED_CODE_BYTES
+    return await _fetch(plane, code, field=field, account=account), limits.UNZIPPED_CODE_BYTES
 
 
-async def _fetch(plane: ControlPlane, code: Params, *, field: str) -> bytes:
+async def _fetch(plane: ControlPlane, code: Params, *, field: str, account: str) -> bytes:
     bucket, key = str(code["S3Bucket"]), str(code["S3Key"])
     if plane.fetch_s3 is None:
         raise invalid(
@@ -64,4 +64,4 @@ async def _fetch(plane: ControlPlane, code: Params, *, field: str) -> bytes:
             "access_key_id, secret_access_key."
         )
     version: Any = code.get("S3ObjectVersion")
-    return await plane.fetch_s3(bucket, key, version)
+    return await plane.fetch_s3(account, bucket, key, version)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
+from lambent.awsapi import sigv2
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.http import HttpRequest
-from lambent.awsapi.sigv4 import Secret, Verifier
+from lambent.awsapi.sigv4 import Identity, Secret, StreamedIdentity, Verifier
 from lambent.identity.accounts import Accounts
 from lambent.identity.sessions import Sessions
 from lambent.model.errors import CallerError
@@ -16,16 +18,39 @@ class SignatureAuthenticator:
     """Accepts requests with a valid signature for this node's region."""
 
     def __init__(
-        self, accounts: Accounts, sessions: Sessions, *, region: str, services: Collection[str] = ("lambda",)
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        *,
+        region: str,
+        services: Collection[str] = ("lambda",),
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._region = region
-        self._verifier = Verifier(self._find_secret, services=services)
+        self._now = now
+        self._verifier = Verifier(self._find_secret, services=services, now=now)
 
     def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext:
         """Raises CallerError for a request whose signature does not hold."""
-        identity = self._verifier.verify(request)
+        return self._context(self._verifier.verify(request), request, request_id)
+
+    def authenticate_streamed(
+        self, request: HttpRequest, request_id: str, path: bytes
+    ) -> tuple[RequestContext, StreamedIdentity | None]:
+        """As `authenticate`, for requests of S3 alone, and what their body has to keep while it is read.
+
+        `path` begins with the bucket, also where the request has that in the name of its host.
+        """
+        if sigv2.is_presigned(request) and request.header(b"authorization") is None:
+            key, secret = sigv2.verify_presigned(request, path, self._find_secret, self._now())
+            identity = Identity(key, secret.account, self._region, "s3", secret.principal)
+            return self._context(identity, request, request_id), None
+        streamed = self._verifier.verify_streamed(request)
+        return self._context(streamed.identity, request, request_id), streamed
+
+    def _context(self, identity: Identity, request: HttpRequest, request_id: str) -> RequestContext:
         if identity.region != self._region:
             raise CallerError(
                 "InvalidSignatureException",
@@ -66,3 +91,8 @@ class OpenAuthenticator:
             request_id=request_id,
             host=request.header(b"host") or "",
         )
+
+    def authenticate_streamed(
+        self, request: HttpRequest, request_id: str, path: bytes
+    ) -> tuple[RequestContext, StreamedIdentity | None]:
+        return self.authenticate(request, request_id), None

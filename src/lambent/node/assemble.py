@@ -28,7 +28,7 @@ from lambent.dataplane.dispatch.keepalive.adaptive import AdaptiveKeepAlive
 from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAlive
 from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.dispatch.templates import Templates
-from lambent.dataplane.gateway.app import Authenticator, Gateway
+from lambent.dataplane.gateway.app import Gateway, StreamingApi
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.jail import syscalls
 from lambent.dataplane.sandbox import cgroups, scratch
@@ -44,6 +44,7 @@ from lambent.dataplane.sandbox.scratch import ScratchDisks
 from lambent.dataplane.sandbox.shells import Shells
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
+from lambent.events.storage.edge import StorageEdge
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
@@ -52,14 +53,14 @@ from lambent.model.errors import OperatorError, PlatformError
 from lambent.model.invocation import Invocation, Target
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
-from lambent.node.event_plane import join_services, open_event_plane
+from lambent.node.event_plane import EventPlane, join_services, open_event_plane
 from lambent.node.folder import DataFolder
 from lambent.node.function_credentials import FunctionCredentials, own_address
 from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
 from lambent.node.server import bind, make_server, serve
 from lambent.node.tier import choose_confinement
-from lambent.node.upstream import UpstreamS3
+from lambent.node.upstream import CodeBuckets, UpstreamS3
 from lambent.substrate.ports import Documents
 from lambent.telemetry.log_files import LogFiles
 from lambent.telemetry.log_segments import LogLimits
@@ -232,12 +233,13 @@ async def build(
     stack.push_async_callback(logs.close)
     recorder = CountingRecorder()
 
+    code_buckets = CodeBuckets(UpstreamS3(settings.upstream.s3) if settings.upstream.s3 is not None else None)
     plane = open_plane(
         documents,
         place.open_blobs(folder.folder("blobs")),
         folder.folder("code"),
         code_url=lambda context, record: _code_url(accounts, context, record.digest),
-        fetch_s3=UpstreamS3(settings.upstream.s3) if settings.upstream.s3 is not None else None,
+        fetch_s3=code_buckets,
         tree_in_use=lambda name: uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
         optimize=lambda published, network: templates.optimize(published, network),  # noqa: PLW0108 - bound below
@@ -313,6 +315,7 @@ async def build(
             documents=documents,
             own_url=_endpoint(settings, listener),
         )
+        code_buckets.storage = event_plane.storage
     services = join_services(operations(plane), event_plane)
     api = place.api(services)
     node = Node(
@@ -332,8 +335,9 @@ async def build(
     read_code = place.read_code(lambda owner, digest: _read_code(plane, owner, digest))
     lambent_api = LambentApi(node, place.logs(logs), read_code, api.handle)
     node.on_drain = lambent_api.end_followers
+    authenticator = _authenticator(settings, accounts, sessions, account, services.signing_names)
     node.app = Gateway(
-        authenticator=_authenticator(settings, accounts, sessions, account, services.signing_names),
+        authenticator=authenticator,
         invoke=InvokeEdge(
             directory,
             dispatch,
@@ -341,8 +345,17 @@ async def build(
         ),
         api=api,
         node_api=lambent_api,
+        streaming=await place.buckets(_open_buckets(authenticator, event_plane), stack),
     )
     return node
+
+
+def _open_buckets(
+    authenticator: OpenAuthenticator | SignatureAuthenticator, plane: EventPlane | None
+) -> StreamingApi | None:
+    if plane is None:
+        return None
+    return StorageEdge(authenticator, plane.storage.files, plane.storage.operations)
 
 
 async def _refuse_event(_target: Target, _invocation: Invocation) -> None:
@@ -491,7 +504,7 @@ async def _first_account(accounts: Accounts, settings: Settings) -> tuple[Accoun
 
 def _authenticator(
     settings: Settings, accounts: Accounts, sessions: Sessions, account: Account, services: Collection[str]
-) -> Authenticator:
+) -> OpenAuthenticator | SignatureAuthenticator:
     if settings.dev:
         return OpenAuthenticator(account=account.id, region=settings.region)
     return SignatureAuthenticator(accounts, sessions, region=settings.region, services=services)

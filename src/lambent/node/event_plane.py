@@ -33,7 +33,7 @@ from lambent.events.intakes.intake import Intake
 from lambent.events.intakes.store import HookStore
 from lambent.events.mail import store as mail_store
 from lambent.events.mail.api import MailOperations
-from lambent.events.mail.desk import MailDesk, no_buckets
+from lambent.events.mail.desk import MailDesk
 from lambent.events.mail.sending import MailRoom, Relay
 from lambent.events.mail.smtp import SmtpReceiver
 from lambent.events.mappings import store as mapping_store
@@ -47,6 +47,8 @@ from lambent.events.queues.queues import QueueService
 from lambent.events.schedules import store as schedule_store
 from lambent.events.schedules import timers
 from lambent.events.schedules.schedules import ScheduleService
+from lambent.events.storage import store as storage_store
+from lambent.events.storage.storage import StorageService
 from lambent.events.topics import store as topic_store
 from lambent.events.topics.forms import Links
 from lambent.events.topics.topics import TopicService
@@ -64,7 +66,7 @@ Accept = Callable[[Target, Invocation], Awaitable[None]]
 """Returns when the event is durable."""
 
 FILE = "events.db"
-SERVICES: tuple[str, ...] = ("lambda", "ses", "sns", "sqs", "events", "scheduler")
+SERVICES: tuple[str, ...] = ("lambda", "ses", "sns", "sqs", "events", "scheduler", "s3")
 """By botocore's names, what the plane serves; its operations of `lambda` join the control plane's."""
 SCHEMAS: tuple[Schema, ...] = (
     outbox.SCHEMA,
@@ -79,6 +81,7 @@ SCHEMAS: tuple[Schema, ...] = (
     schedule_store.SCHEMA,
     bus_store.SCHEMA,
     mapping_store.SCHEMA,
+    storage_store.SCHEMA,
 )
 """Of every module, in the order in which they may refer to each other."""
 
@@ -93,6 +96,8 @@ class EventPlane:
     operations: dict[str, Mapping[str, Operation]]
     own: dict[bytes, OwnEndpoint]
     """Lambent's own endpoints, by the prefix of their paths."""
+    storage: StorageService
+    """Served beside the other services, since it streams."""
 
 
 async def open_event_plane(
@@ -112,8 +117,9 @@ async def open_event_plane(
     tables = open_tables(folder.path / FILE, SCHEMAS)
     stack.push_async_callback(tables.close)
     deliveries = Deliveries()
+    storage = await open_storage(folder, tables, deliveries, stack)
     events = AsyncInvoker(tables, invoker, directory.resolve, deliveries)
-    plane = EventPlane(deliveries=deliveries, accept=events.accept, operations={}, own={})
+    plane = EventPlane(deliveries=deliveries, accept=events.accept, operations={}, own={}, storage=storage)
     plane.operations["lambda"] = EventInvokeOperations(tables, deliveries, directory.resolve).operations()
     plane.own[EVENTS_PATH.encode()] = EventsEndpoint(tables, events, directory.resolve).serve
     await migrate(documents, tables)
@@ -130,6 +136,18 @@ async def open_event_plane(
     await events.start()
     stack.push_async_callback(events.stop)
     return plane
+
+
+async def open_storage(
+    folder: DataFolder, tables: Tables, deliveries: Deliveries, stack: contextlib.AsyncExitStack
+) -> StorageService:
+    storage = StorageService(tables, deliveries, folder.path / "storage")
+    try:
+        await storage.start()
+    except OSError as exc:
+        raise OperatorError(f"The objects in {folder.path / 'storage'} cannot be read: {exc}") from exc
+    stack.push_async_callback(storage.stop)
+    return storage
 
 
 def open_functions(plane: EventPlane, directory: Directory, accept: Accept) -> None:
@@ -193,7 +211,7 @@ async def open_mail(
     plane.operations["ses"] = MailOperations(tables, room, plane.deliveries).operations()
     if mail.port:
         receiver = SmtpReceiver(
-            MailDesk(tables, plane.deliveries, no_buckets),
+            MailDesk(tables, plane.deliveries, plane.storage.put_object),
             host=mail.host or settings.host,
             port=mail.port,
             hostname=mail.hostname,

@@ -14,6 +14,7 @@ from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.home import LocalDispatch
+from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.sandbox.launcher import UserIds
 from lambent.model.invocation import Invocation, Target
 from lambent.node.folder import DataFolder
@@ -61,6 +62,10 @@ class Place(Protocol):
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue: ...
 
     def api(self, local: Api) -> Api: ...
+
+    async def buckets(self, local: StreamingApi | None, stack: contextlib.AsyncExitStack) -> StreamingApi:
+        """`local` is there in the process that owns the state."""
+        ...
 
     def logs(self, local: LogFiles) -> LogReader: ...
 
@@ -120,6 +125,10 @@ class OnlyProcess:
         return local
 
     def api(self, local: Api) -> Api:
+        return local
+
+    async def buckets(self, local: StreamingApi | None, stack: contextlib.AsyncExitStack) -> StreamingApi:
+        assert local is not None
         return local
 
     def logs(self, local: LogFiles) -> LogReader:

@@ -1,4 +1,4 @@
-"""Code packages from the S3 that the operator named: any server that speaks its GetObject."""
+"""Code packages from S3: the account's own buckets first, then the server that the operator named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import http.client
 from urllib.parse import quote, urlencode, urlsplit
 
 from lambent.awsapi.sigv4 import sign
+from lambent.events.storage.storage import StorageService
 from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.node.config import S3
@@ -21,7 +22,7 @@ class UpstreamS3:
     def __init__(self, settings: S3) -> None:
         self._settings = settings
 
-    async def __call__(self, bucket: str, key: str, version: str | None) -> bytes:
+    async def __call__(self, _account: str, bucket: str, key: str, version: str | None) -> bytes:
         return await asyncio.to_thread(self._fetch, bucket, key, version)
 
     def _fetch(self, bucket: str, key: str, version: str | None) -> bytes:
@@ -57,6 +58,31 @@ class UpstreamS3:
                 f"Error occurred while GetObject. S3 answered {response.status} for s3://{bucket}/{key}: {text}"
             )
         return body
+
+
+class CodeBuckets:
+    """Implements the control plane's `FetchS3`: own buckets first. `storage` is bound when the events plane is open."""
+
+    def __init__(self, upstream: UpstreamS3 | None) -> None:
+        self._upstream = upstream
+        self.storage: StorageService | None = None
+
+    async def __call__(self, account: str, bucket: str, key: str, version: str | None) -> bytes:
+        if self.storage is not None and await self.storage.has_bucket(account, bucket):
+            try:
+                # One byte more than is allowed tells the package store that it is too large.
+                return await self.storage.read_object(account, bucket, key, limits.UNZIPPED_CODE_BYTES + 1)
+            except CallerError as exc:
+                raise _refused(
+                    f"Error occurred while GetObject. S3 Error Code: {exc.code}. S3 Error Message: {exc.message}"
+                ) from exc
+        if self._upstream is not None:
+            return await self._upstream(account, bucket, key, version)
+        raise _refused(
+            f"Error occurred while GetObject. The account has no bucket '{bucket}', and no upstream S3 is configured. "
+            "Create the bucket, send the package as ZipFile, or name an upstream in lambent.toml: [upstream.s3] "
+            "endpoint_url, access_key_id, secret_access_key."
+        )
 
 
 def _refused(message: str) -> CallerError:

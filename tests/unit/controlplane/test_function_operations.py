@@ -242,13 +242,13 @@ async def test_code_in_s3_needs_an_upstream_and_says_how_to_name_one(api: Api) -
 
 
 async def test_code_is_fetched_from_the_upstream_s3(api: Api, zip_of: MakeZip) -> None:
-    async def fetch(bucket: str, key: str, version: str | None) -> bytes:
-        return zip_of({"app.py": f"{bucket} {key} {version}"})
+    async def fetch(account: str, bucket: str, key: str, version: str | None) -> bytes:
+        return zip_of({"app.py": f"{account} {bucket} {key} {version}"})
 
     api.plane.fetch_s3 = fetch
     await api.create(Code={"S3Bucket": "bucket", "S3Key": "key", "S3ObjectVersion": "3"})
     [tree] = api.plane.code.trees.iterdir()
-    assert (tree / "app.py").read_text() == "bucket key 3"
+    assert (tree / "app.py").read_text() == "123456789012 bucket key 3"
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ class Code:
         check_revision(params, found.latest.value.revision_id)
         publishing.check_settled(found.latest.value)
         if params.get("DryRun"):
-            package = await inspect(plane, params, field="")
+            package = await inspect(plane, params, field="", account=context.account)
             updated = await self._plan(found, package, architecture)
             return shapes.show_version(updated, arn=found.arn)
-        async with receive(plane, params, field="") as package:
+        async with receive(plane, params, field="", account=context.account) as package:
             updated = await self._plan(found, package, architecture)
             shown = await self._write(found, updated, publish=bool(params.get("Publish")))
         return shapes.show_version(shown, arn=shown.version_arn if params.get("Publish") else shown.function_arn)

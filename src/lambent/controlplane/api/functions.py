@@ -45,7 +45,7 @@ class Functions:
         if await plane.registry.function(context.account, name) is not None:
             raise _already_exists(name)
         layers = await find_layers(plane, context, params.get("Layers") or [])
-        async with receive(plane, params["Code"], field="Code.") as package:
+        async with receive(plane, params["Code"], field="Code.", account=context.account) as package:
             await check_unzipped(plane, package.unzipped_bytes, layers)
             await check_room(plane.registry, context.account, package.code_size)
             await plane.code.merge_layers([layer.digest for layer in layers])

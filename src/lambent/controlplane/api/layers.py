@@ -31,7 +31,7 @@ class Layers:
     async def publish(self, context: RequestContext, params: Params) -> Params:
         plane = self._plane
         named = _parse_layer(context, params["LayerName"])
-        async with receive(plane, params["Content"], field="Content.") as package:
+        async with receive(plane, params["Content"], field="Content.", account=context.account) as package:
             await check_room(plane.registry, context.account, package.code_size)
             try:
                 layer = await repeat(lambda: self._write(context, named.name, params, package))

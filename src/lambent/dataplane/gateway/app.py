@@ -54,6 +54,14 @@ class NodeApi(Protocol):
     ) -> None: ...
 
 
+class StreamingApi(Protocol):
+    """A service whose bodies are too large to be read before it is asked. It authenticates by itself."""
+
+    def serves(self, scope: Scope) -> bool: ...
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
 class Gateway:
     """Tells requests apart by path, authenticates, hands them on, and writes the one answer."""
 
@@ -64,11 +72,13 @@ class Gateway:
         invoke: InvokeEdge,
         api: Api,
         node_api: NodeApi,
+        streaming: StreamingApi | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._invoke = invoke
         self._api = api
         self._node_api = node_api
+        self._streaming = streaming
 
     def submit(self, request: HttpRequest, reference: bytes, request_id: str, answer: Answer) -> bool:
         """Serve an Invoke without a task: `answer` is called once, now or later. False: serve it as any other."""
@@ -85,6 +95,9 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if self._streaming is not None and self._streaming.serves(scope):
+            await self._streaming.serve(scope, receive, send)
             return
         request_id = new_request_id()
         request: HttpRequest | None = None

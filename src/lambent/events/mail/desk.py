@@ -19,7 +19,6 @@ from lambent.events.deliveries import Deliveries, Delivery
 from lambent.events.mail import forms, rules, store
 from lambent.events.mail.forms import Received
 from lambent.events.mail.rules import Action, RuleSet
-from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_hex
 from lambent.substrate.ports import Tables
 
@@ -118,8 +117,3 @@ def _content(action: Action, received: Received) -> str:
     if action.encoding == "Base64":
         return base64.b64encode(received.raw).decode()
     return received.raw.decode("utf-8", "replace")
-
-
-async def no_buckets(_account: str, bucket: str, _key: str, _data: bytes) -> None:
-    """A PutObject of a node without object storage."""
-    raise CallerError("NoSuchBucket", f"The bucket {bucket} does not exist.", status=404)

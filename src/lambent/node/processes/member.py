@@ -23,6 +23,7 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.home import HomeDispatch, LocalDispatch
 from lambent.dataplane.dispatch.ledger import Ledger
 from lambent.dataplane.dispatch.shared_admission import SharedAdmission
+from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.jail import syscalls
 from lambent.dataplane.sandbox.launcher import FIRST_UID, LAST_UID, UserIds
 from lambent.members.membership import FixedMembership
@@ -34,6 +35,7 @@ from lambent.node.assemble import build
 from lambent.node.folder import DataFolder
 from lambent.node.place import Api, Enqueue, ReadCode, Status
 from lambent.node.processes.boot import DRAIN, DRAINED, FINISH, NOW, READY, Boot, receive_boot
+from lambent.node.processes.bucket_relay import BucketRelay, BucketServer
 from lambent.node.processes.home_logs import HomeLogs
 from lambent.node.processes.overview import merge
 from lambent.substrate.blobs import FileBlobs
@@ -158,6 +160,15 @@ class OneOfSeveral:
             return msgspec.msgpack.encode(response)
 
         self._transport.serve_task("api", serve)
+        return local
+
+    async def buckets(self, local: StreamingApi | None, stack: contextlib.AsyncExitStack) -> StreamingApi:
+        folder = self._folder.folder("processes")
+        if local is None:
+            return BucketRelay(folder)
+        server = BucketServer(local, folder)
+        await server.start()
+        stack.push_async_callback(server.stop)
         return local
 
     def logs(self, local: LogFiles) -> LogReader:

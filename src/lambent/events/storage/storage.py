@@ -1,0 +1,109 @@
+"""Object storage, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from lambent.awsapi.context import RequestContext
+from lambent.events.deliveries import Deliveries
+from lambent.events.handover import HandOvers
+from lambent.events.storage import notifications, refusals, store
+from lambent.events.storage.buckets import Buckets
+from lambent.events.storage.calls import Call, Operation
+from lambent.events.storage.files import Files
+from lambent.events.storage.model import Conditions, StoredObject
+from lambent.events.storage.notifications import Change, announce
+from lambent.events.storage.objects import Objects, check_key
+from lambent.events.storage.uploads import Uploads
+from lambent.model.errors import CallerError, PlatformError
+from lambent.model.identifiers import new_request_id
+from lambent.substrate.ports import Connection, Tables
+
+_READ_AGAIN = 3
+
+
+class StorageService:
+    """Buckets in the tables, bytes below `root`. Started, it tells what happens to objects."""
+
+    def __init__(
+        self, tables: Tables, deliveries: Deliveries, root: Path, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._tables = tables
+        self._now = now
+        self.files = Files(root, self._drop_unused)
+        self._handovers = HandOvers(notifications.BOX, tables, deliveries, now=now)
+        self._objects = Objects(tables, self.files, self._handovers.ring, now=now)
+        uploads = Uploads(tables, self.files, self._objects, now=now)
+        buckets = Buckets(tables, self.files, deliveries, now=now)
+        self.operations: Mapping[str, Operation] = {
+            **buckets.operations(),
+            **self._objects.operations(),
+            **uploads.operations(),
+        }
+
+    async def start(self) -> None:
+        """Remove what a killed node left, and go on with what it was about to tell. Raises OSError."""
+        await asyncio.to_thread(self.files.open)
+        for prefix in await asyncio.to_thread(self.files.prefixes):
+            used = await self._tables.read(partial(store.list_used, prefix=prefix))
+            await asyncio.to_thread(self.files.sweep, prefix, used)
+        await self._handovers.start()
+
+    async def stop(self) -> None:
+        await self._handovers.stop()
+
+    async def put_object(self, account: str, bucket: str, key: str, data: bytes) -> None:
+        """Of the node's own services, for an account. Returns when it is durable. Raises CallerError."""
+        check_key(key)
+        call = Call(RequestContext(account=account, region="", access_key="", request_id=new_request_id()))
+        async with self.files.writing(_once(data), []) as written:
+            stored = StoredObject(
+                size=len(data), etag=written.md5.hex(), modified_at=self._now(), pieces=(written.piece,)
+            )
+
+            def work(connection: Connection) -> tuple[list[str], list[str]]:
+                found = store.find_bucket(connection, account, bucket)
+                freed = store.put_object(connection, bucket, key, stored, Conditions())
+                change = Change("ObjectCreated:Put", found, key, stored, stored.modified_at)
+                return freed, announce(connection, call, change)
+
+            await self._objects.settle(*await self._tables.write(work))
+
+    async def has_bucket(self, account: str, bucket: str) -> bool:
+        def work(connection: Connection) -> bool:
+            try:
+                store.find_bucket(connection, account, bucket)
+            except CallerError:
+                return False
+            return True
+
+        return await self._tables.read(work)
+
+    async def read_object(self, account: str, bucket: str, key: str, limit_bytes: int) -> bytes:
+        """All of an object, of which at most so much is read. Raises CallerError `NoSuchBucket`, `NoSuchKey`."""
+
+        def find(connection: Connection) -> StoredObject:
+            store.find_bucket(connection, account, bucket)
+            found = store.find_object(connection, bucket, key)
+            if found is None:
+                raise refusals.no_key(key)
+            return found
+
+        for _ in range(_READ_AGAIN):
+            stored = await self._tables.read(find)
+            async with self.files.holding(stored.pieces) as whole:
+                if whole:
+                    read = self.files.read(stored.pieces, 0, min(stored.size, limit_bytes))
+                    return b"".join([piece async for piece in read])
+        raise PlatformError(f"s3://{bucket}/{key} is being replaced all the time; try again.", retry_safe=True)
+
+    async def _drop_unused(self, digest: str) -> bool:
+        return await self._tables.write(lambda connection: store.drop_unused(connection, digest))
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
