@@ -51,6 +51,13 @@ def test_a_row_of_who_signed_up_becomes_a_letter_that_a_mail_server_receives(tmp
     assert all("It is good to have you." in letter.get_content() for letter in letters)
 
 
+def test_a_video_that_is_uploaded_becomes_a_small_one_and_who_waits_is_told() -> None:
+    shown = load("transcoding").main()
+    assert shown["sizes"] == ["640x360", "160x90"]
+    assert (shown["record"]["eventSource"], shown["record"]["eventName"]) == ("aws:s3", "ObjectCreated:Put")
+    assert shown["made_of"] == "uploads/holiday.mp4"
+
+
 def test_a_container_that_starts_is_scanned_and_who_is_on_duty_hears_of_it() -> None:
     need("curl")
     shown = load("security_check").main()
