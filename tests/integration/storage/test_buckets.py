@@ -421,8 +421,8 @@ def test_an_object_as_large_as_may_be_takes_no_memory_of_the_node(
         return found // 1024
 
     before = peak_mb()
-    with source.open("rb") as file:
-        s3.put_object(Bucket=bucket, Key="large", Body=file)
+    with source.open("rb") as opened:
+        s3.put_object(Bucket=bucket, Key="large", Body=opened)
     with copy.open("wb") as file:
         for piece in s3.get_object(Bucket=bucket, Key="large")["Body"].iter_chunks(MB):
             file.write(piece)

@@ -16,6 +16,7 @@ from lambent.events.deliveries import Deliveries, Delivery
 from lambent.events.storage import store
 from lambent.events.storage.body import Body
 from lambent.events.storage.calls import Call
+from lambent.events.storage.edge import may_ask
 from lambent.events.storage.storage import StorageService
 from lambent.model.errors import CallerError
 from lambent.substrate.memory.tables import MemoryTables
@@ -68,10 +69,10 @@ def body_of(pieces: list[bytes], headers: dict[str, str] | None = None, *, break
         raw_path=b"/own/k",
         headers=[(name.encode(), value.encode()) for name, value in (headers or {}).items()],
     )
-    messages: list[MutableMapping[str, Any]] = [
-        {"type": "http.request", "body": piece, "more_body": breaks or at < len(pieces) - 1}
-        for at, piece in enumerate(pieces)
-    ] + ([{"type": "http.disconnect"}] if breaks else [])
+    messages: list[MutableMapping[str, Any]] = []
+    for at, piece in enumerate(pieces):
+        messages.append({"type": "http.request", "body": piece, "more_body": breaks or at < len(pieces) - 1})
+    messages.append({"type": "http.disconnect"})
 
     async def receive() -> MutableMapping[str, Any]:
         return messages.pop(0)
@@ -161,7 +162,7 @@ async def test_a_trailing_checksum_is_compared(world: World) -> None:
 
 async def test_an_account_sees_nothing_of_anothers_bucket(world: World) -> None:
     await world.put("k", b"mine")
-    for operation, parameters in {
+    questions: dict[str, dict[str, Any]] = {
         "HeadBucket": {},
         "ListObjectsV2": {},
         "GetObject": {"Key": "k"},
@@ -169,7 +170,8 @@ async def test_an_account_sees_nothing_of_anothers_bucket(world: World) -> None:
         "DeleteBucket": {},
         "CreateMultipartUpload": {"Key": "k"},
         "GetBucketNotificationConfiguration": {},
-    }.items():
+    }
+    for operation, parameters in questions.items():
         assert await refused(world.ask(operation, account=OTHER, Bucket="own", **parameters)) == "AccessDenied"
     assert await refused(world.put("k", b"theirs", account=OTHER)) == "AccessDenied"
     assert await refused(world.ask("CreateBucket", account=OTHER, Bucket="own")) == "BucketAlreadyExists"
@@ -213,3 +215,15 @@ async def test_rules_that_cannot_be_told_apart_are_refused(world: World) -> None
     assert await refused(overlapping) == "InvalidArgument"
     await configure(rule("in/", ".x", created), rule("in/", ".y", created), rule("in/", ".x", "s3:ObjectRemoved:*"))
     assert await refused(configure(rule("", "", "s3:ObjectTagging:*"))) == "NotImplemented"
+
+
+async def test_a_function_may_ask_for_objects_and_not_for_buckets(world: World) -> None:
+    denied = {name for name in world.storage.operations if not may_ask("arn:aws:sts::1:assumed-role/f", name)}
+    assert {"CreateBucket", "DeleteBucket", "ListBuckets", "PutBucketNotificationConfiguration"} <= denied
+    allowed = world.storage.operations.keys() - denied
+    assert all("Object" in name or "Multipart" in name or "Part" in name for name in allowed - OF_BUCKETS)
+    assert {"PutObject", "GetObject", "UploadPart", "ListObjectsV2", "CompleteMultipartUpload"} <= allowed
+    assert all(may_ask("", name) for name in world.storage.operations)
+
+
+OF_BUCKETS = {"HeadBucket", "GetBucketLocation"}
