@@ -94,7 +94,8 @@ def read_letters(stage: Stage) -> list[str]:
 
 
 def find_alert(stage: Stage) -> str | None:
-    return next((text for text in read_letters(stage) if "ALERT miner" in text), None)
+    """Of the two that are sent, in no fixed order."""
+    return next((text for text in read_letters(stage) if "ALERT miner: It runs privileged" in text), None)
 
 
 def take_findings(stage: Stage, queue: str, count: int) -> list[dict[str, Any]] | None:
