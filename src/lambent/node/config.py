@@ -76,6 +76,13 @@ class Prewarm(msgspec.Struct, frozen=True, kw_only=True):
     """Of each runtime that is in use; 0: none."""
 
 
+class Events(msgspec.Struct, frozen=True, kw_only=True):
+    """Asynchronous events that have ended: how long, and how many, they can be shown and replayed."""
+
+    keep_seconds: _Seconds = 86_400
+    keep: _Count = 100_000
+
+
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
     """Sending and receiving mail."""
 
@@ -165,6 +172,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
+    events: Events = msgspec.field(default_factory=Events)
     containers: Containers = msgspec.field(default_factory=Containers)
     mail: Mail = msgspec.field(default_factory=Mail)
     logs: Logs = msgspec.field(default_factory=Logs)

@@ -118,7 +118,14 @@ async def open_event_plane(
     stack.push_async_callback(tables.close)
     deliveries = Deliveries()
     storage = await open_storage(folder, tables, deliveries, stack)
-    events = AsyncInvoker(tables, invoker, directory.resolve, deliveries)
+    events = AsyncInvoker(
+        tables,
+        invoker,
+        directory.resolve,
+        deliveries,
+        kept_s=settings.events.keep_seconds,
+        kept_events=settings.events.keep,
+    )
     plane = EventPlane(deliveries=deliveries, accept=events.accept, operations={}, own={}, storage=storage)
     plane.operations["lambda"] = EventInvokeOperations(tables, deliveries, directory.resolve).operations()
     plane.own[EVENTS_PATH.encode()] = EventsEndpoint(tables, events, directory.resolve).serve
