@@ -12,6 +12,7 @@ from lambent.controlplane.api.concurrency import Concurrency
 from lambent.controlplane.api.functions import Functions
 from lambent.controlplane.api.layers import Layers
 from lambent.controlplane.api.permissions import Permissions
+from lambent.controlplane.api.provisioned import ProvisionedConcurrency
 from lambent.controlplane.api.tags import FunctionTags
 from lambent.controlplane.api.versions import Versions
 from lambent.controlplane.plane import ControlPlane
@@ -20,6 +21,7 @@ from lambent.controlplane.plane import ControlPlane
 def operations(plane: ControlPlane) -> Mapping[str, Operation]:
     functions, versions, aliases, layers = Functions(plane), Versions(plane), Aliases(plane), Layers(plane)
     concurrency, tags, permissions = Concurrency(plane), FunctionTags(plane), Permissions(plane)
+    provisioned = ProvisionedConcurrency(plane)
     return {
         "CreateAlias": aliases.create,
         "CreateFunction": functions.create,
@@ -27,6 +29,7 @@ def operations(plane: ControlPlane) -> Mapping[str, Operation]:
         "DeleteFunction": functions.delete,
         "DeleteFunctionConcurrency": concurrency.delete,
         "DeleteLayerVersion": layers.delete,
+        "DeleteProvisionedConcurrencyConfig": provisioned.delete,
         "GetAccountSettings": Account(plane).get_settings,
         "GetAlias": aliases.get,
         "GetFunction": functions.get,
@@ -36,16 +39,19 @@ def operations(plane: ControlPlane) -> Mapping[str, Operation]:
         "GetLayerVersion": layers.get,
         "GetLayerVersionByArn": layers.get_by_arn,
         "GetPolicy": permissions.get_policy,
+        "GetProvisionedConcurrencyConfig": provisioned.get,
         "GetRuntimeManagementConfig": versions.get_runtime_management,
         "ListAliases": aliases.list,
         "ListFunctions": functions.list,
         "ListLayerVersions": layers.list_versions,
         "ListLayers": layers.list,
+        "ListProvisionedConcurrencyConfigs": provisioned.list,
         "ListTags": tags.list,
         "ListVersionsByFunction": versions.list,
         "PublishLayerVersion": layers.publish,
         "PublishVersion": versions.publish,
         "PutFunctionConcurrency": concurrency.put,
+        "PutProvisionedConcurrencyConfig": provisioned.put,
         "TagResource": tags.tag,
         "UntagResource": tags.untag,
         "UpdateAlias": aliases.update,

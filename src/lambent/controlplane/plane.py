@@ -7,7 +7,7 @@ import dataclasses
 import platform
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from lambent.controlplane.registry import Registry
 from lambent.controlplane.sweeper import Sweeper
 from lambent.model import limits
 from lambent.model.function import LayerVersion, Version
+from lambent.model.provisioned import Allocation
 from lambent.substrate.ports import Blobs, Documents
 
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
@@ -37,6 +38,14 @@ class CodeUrl(Protocol):
     """The URL under which the caller can download a zip for some minutes."""
 
     def __call__(self, context: RequestContext, package: Version | LayerVersion) -> str: ...
+
+
+Allocations = Callable[[str], Awaitable[Mapping[str, Allocation]]]
+"""What has come of the provisioned concurrency of a function (ACCOUNT/NAME), by qualifier."""
+
+
+async def _allocate_nothing(_function: str) -> Mapping[str, Allocation]:
+    return {}
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -58,7 +67,8 @@ class ControlPlane:
     runtime_available: Callable[[str], str | None] = lambda _runtime: None
     account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY
     reservations: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
-    """Held while reserved concurrency is summed up and changed."""
+    """Held while reserved and provisioned concurrency is summed up and changed."""
+    allocations: Allocations = _allocate_nothing
 
     async def recover(self) -> None:
         """Mend what a killed node left. At start, before the first request and before anything is invoked."""
@@ -98,6 +108,7 @@ def open_plane(
     tree_in_use: Callable[[str], bool] = lambda _name: False,
     account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY,
     optimize: Optimize | None = None,
+    allocations: Allocations = _allocate_nothing,
 ) -> ControlPlane:
     """The control plane of a node: trees below `root`, the machine's clocks and architecture.
 
@@ -117,4 +128,5 @@ def open_plane(
         fetch_s3=fetch_s3,
         runtime_available=runtime_available,
         account_concurrency=account_concurrency,
+        allocations=allocations,
     )

@@ -1,4 +1,7 @@
-"""Typed reads and writes of functions, versions, aliases and layers; the only writer of their collections."""
+"""Typed reads and writes of functions, versions, aliases, layers and what is provisioned.
+
+The only writer of their collections.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,23 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from lambent.model.function import LATEST, Alias, Function, LayerVersion, Version
+from lambent.model.function import LATEST, Alias, Function, LayerVersion, Provisioned, Version
 from lambent.substrate.ports import Conflict, Document, Documents, Write
 
-FUNCTIONS, VERSIONS, ALIASES, LAYERS = "functions", "versions", "aliases", "layers"
+FUNCTIONS, VERSIONS, ALIASES, LAYERS, PROVISIONED = "functions", "versions", "aliases", "layers", "provisioned"
 ABSENT = 0
 """As `expect`: write only where nothing is."""
 
-Record = TypeVar("Record", Function, Version, Alias, LayerVersion)
+Record = TypeVar("Record", Function, Version, Alias, LayerVersion, Provisioned)
 Result = TypeVar("Result")
 
-_COLLECTIONS: dict[type, str] = {Function: FUNCTIONS, Version: VERSIONS, Alias: ALIASES, LayerVersion: LAYERS}
+_COLLECTIONS: dict[type, str] = {
+    Function: FUNCTIONS,
+    Version: VERSIONS,
+    Alias: ALIASES,
+    LayerVersion: LAYERS,
+    Provisioned: PROVISIONED,
+}
 _ATTEMPTS = 5
 
 
@@ -45,6 +54,9 @@ class Registry:
     async def alias(self, account: str, name: str, alias: str) -> Stored[Alias] | None:
         return _decode(Alias, await self._documents.get(ALIASES, f"{account}/{name}/{alias}"))
 
+    async def provisioned(self, account: str, name: str, qualifier: str) -> Stored[Provisioned] | None:
+        return _decode(Provisioned, await self._documents.get(PROVISIONED, f"{account}/{name}/{qualifier}"))
+
     async def layer(self, account: str, name: str, number: int) -> Stored[LayerVersion] | None:
         return _decode(LayerVersion, await self._documents.get(LAYERS, f"{account}/{name}/{number:010}"))
 
@@ -58,6 +70,10 @@ class Registry:
 
     async def aliases(self, account: str, name: str) -> list[Stored[Alias]]:
         return await self._list(Alias, f"{account}/{name}/")
+
+    async def all_provisioned(self, account: str, name: str = "") -> list[Stored[Provisioned]]:
+        """Of one function, or of all."""
+        return await self._list(Provisioned, f"{account}/{name}/" if name else f"{account}/")
 
     async def layers(self, account: str, name: str = "") -> list[Stored[LayerVersion]]:
         """Of one layer, or of all: by name and number, deleted ones included."""
@@ -90,7 +106,7 @@ def drop(stored: Stored[Record]) -> Write:
     return Write(collection=_COLLECTIONS[type(record)], key=key_of(record), value=None, expect=stored.revision)
 
 
-def key_of(record: Function | Version | Alias | LayerVersion) -> str:
+def key_of(record: Function | Version | Alias | LayerVersion | Provisioned) -> str:
     match record:
         case Function(account=account, name=name):
             return f"{account}/{name}"
@@ -98,6 +114,8 @@ def key_of(record: Function | Version | Alias | LayerVersion) -> str:
             return f"{account}/{name}/{version}"
         case Alias(account=account, function=function, name=name):
             return f"{account}/{function}/{name}"
+        case Provisioned(account=account, function=function, qualifier=qualifier):
+            return f"{account}/{function}/{qualifier}"
         case LayerVersion(account=account, name=name, version=number):
             return f"{account}/{name}/{number:010}"
 

@@ -4,6 +4,7 @@ Collections of `substrate.Documents` (keys are slash-joined, written only by `co
   functions   ACCOUNT/NAME             -> Function
   versions    ACCOUNT/NAME/VERSION     -> Version   ("$LATEST" or a number)
   aliases     ACCOUNT/NAME/ALIAS       -> Alias
+  provisioned ACCOUNT/NAME/QUALIFIER   -> Provisioned  (a version's number or an alias)
   layers      ACCOUNT/NAME/VERSION     -> LayerVersion  (version as a zero-padded 10-digit number)
 """
 
@@ -99,6 +100,17 @@ class Alias(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, float] = {}
     """Additional versions and the share of invocations each gets; the rest goes to `version`."""
     revision_id: str
+
+
+class Provisioned(msgspec.Struct, frozen=True, kw_only=True):
+    """Provisioned concurrency of a version or an alias."""
+
+    account: str
+    function: str
+    qualifier: str
+    executions: int
+    last_modified: str
+    """As the contract has it here: 2026-11-23T05:38:54+0000."""
 
 
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,8 @@ class Target(msgspec.Struct, kw_only=True):
     """How long an invocation beyond the limits may wait for its turn; 0 throttles at once."""
     network: str = "outgoing"
     """`outgoing` or `none`."""
+    provisioned: str = ""
+    """The share of provisioned concurrency that it may use; empty for none."""
     pool_key: PoolKey = ("", "", "")
     """Made of the others."""
 

@@ -243,6 +243,7 @@ async def build(
         tree_in_use=lambda name: uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
         optimize=lambda published, network: templates.optimize(published, network),  # noqa: PLW0108 - bound below
+        allocations=place.allocations(lambda function: dispatcher.fleets.allocations(function)),  # noqa: PLW0108 - bound below
     )
 
     runtimes = Runtimes(settings.runtimes)
@@ -300,6 +301,9 @@ async def build(
     templates.start()
 
     directory.on_version = _both(dispatcher.follow_version, templates.follow_version)
+    directory.on_shares = lambda function, shares: (
+        dispatcher.fleets.follow(function, shares) if place.is_home(function) else None
+    )
     await directory.start()
     stack.push_async_callback(directory.stop)
     templates.rebuild(directory.optimized())
@@ -541,6 +545,7 @@ def _show_environment(environment: Environment, now: float) -> dict[str, Any]:
         "state": environment.state.value,
         "pid": environment.pid,
         "memory_mb": environment.peak_memory_mb(),
+        "provisioned": environment.provisioned,
         "invocations": environment.invocations,
         "idle_s": round(now - environment.idle_since, 1) if idle else None,
     }

@@ -17,6 +17,7 @@ from lambent.dataplane.dispatch.home import LocalDispatch
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.sandbox.launcher import UserIds
 from lambent.model.invocation import Invocation, Target
+from lambent.model.provisioned import Allocation
 from lambent.node.folder import DataFolder
 from lambent.substrate.blobs import FileBlobs
 from lambent.substrate.ports import Blobs, Documents
@@ -27,6 +28,9 @@ from lambent.telemetry.log_files import LogFiles
 Enqueue = Callable[[Target, Invocation], Awaitable[None]]
 ReadCode = Callable[[str, str], Awaitable[bytes]]
 Status = Callable[[str], Mapping[str, Any]]
+Allocations = Callable[[str], Mapping[str, Allocation]]
+"""By qualifier, of a function (ACCOUNT/NAME)."""
+AskAllocations = Callable[[str], Awaitable[Mapping[str, Allocation]]]
 
 
 class Api(Protocol):
@@ -58,6 +62,14 @@ class Place(Protocol):
     def open_blobs(self, root: Path) -> Blobs: ...
 
     def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch: ...
+
+    def is_home(self, function: str) -> bool:
+        """Whether the environments of a function (ACCOUNT/NAME) are in this process."""
+        ...
+
+    def allocations(self, local: Allocations) -> AskAllocations:
+        """What is provisioned for a function, wherever it is."""
+        ...
 
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue: ...
 
@@ -120,6 +132,15 @@ class OnlyProcess:
 
     def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch:
         return local
+
+    def is_home(self, function: str) -> bool:
+        return True
+
+    def allocations(self, local: Allocations) -> AskAllocations:
+        async def ask(function: str) -> Mapping[str, Allocation]:
+            return local(function)
+
+        return ask
 
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue:
         return local

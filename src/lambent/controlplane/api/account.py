@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lambent.awsapi.context import RequestContext
-from lambent.controlplane.api.concurrency import sum_reserved
+from lambent.controlplane.api.concurrency import sum_claimed
 from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.storage import TOTAL_CODE_BYTES, measure_code
 from lambent.model import limits
@@ -26,7 +26,7 @@ class Account:
                 "CodeSizeUnzipped": limits.UNZIPPED_CODE_BYTES,
                 "CodeSizeZipped": limits.ZIPPED_CODE_BYTES,
                 "ConcurrentExecutions": limit,
-                "UnreservedConcurrentExecutions": limit - await sum_reserved(registry, context.account),
+                "UnreservedConcurrentExecutions": limit - await sum_claimed(registry, context.account),
             },
             "AccountUsage": {
                 "TotalCodeSize": await measure_code(registry, context.account),

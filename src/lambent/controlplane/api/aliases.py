@@ -11,6 +11,7 @@ from lambent.awsapi.context import RequestContext
 from lambent.awsapi.pagination import cut_page
 from lambent.controlplane import shapes
 from lambent.controlplane.api.functions import check_revision
+from lambent.controlplane.api.provisioned import check_alias, versions_of
 from lambent.controlplane.lookups import Found, find_function
 from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.refusals import conflict, invalid, no_function, not_found, update_in_progress
@@ -102,15 +103,25 @@ class Aliases:
             revision_id=self._plane.new_id(),
         )
         await self._check_targets(found, alias)
+        function = found.function.value
+        if await self._plane.registry.provisioned(alias.account, function.name, alias.name) is not None:
+            await check_alias(self._plane.registry, function, versions_of(alias))
         await self._plane.registry.commit(
             put(found.function.value, expect=found.function.revision), put(alias, expect=stored.revision)
         )
         return shapes.show_alias(alias, function_arn=found.arn)
 
     async def _delete(self, context: RequestContext, params: Params) -> None:
-        _, alias = await self._find(context, params)
-        if alias is not None:
-            await self._plane.registry.commit(drop(alias))
+        found, alias = await self._find(context, params)
+        if alias is None:
+            return
+        function = found.function
+        provisioned = await self._plane.registry.provisioned(context.account, function.value.name, alias.value.name)
+        await self._plane.registry.commit(
+            put(function.value, expect=function.revision),
+            drop(alias),
+            *([drop(provisioned)] if provisioned is not None else []),
+        )
 
     async def _find(self, context: RequestContext, params: Params) -> tuple[Found, Stored[Alias] | None]:
         registry = self._plane.registry
@@ -120,7 +131,7 @@ class Aliases:
     async def _check_targets(self, found: Found, alias: Alias) -> None:
         if alias.weights:
             _check_weights(alias.version, alias.weights)
-        for version in (alias.version, *alias.weights):
+        for version in versions_of(alias):
             if await self._plane.registry.version(alias.account, alias.function, version) is None:
                 raise no_function(f"{found.arn}:{version}")
 

@@ -13,7 +13,7 @@ from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.refusals import invalid, update_in_progress
 from lambent.controlplane.registry import Registry, put, repeat
 from lambent.model import limits
-from lambent.model.function import LATEST
+from lambent.model.function import LATEST, Function
 from lambent.substrate.ports import Conflict
 
 Params = dict[str, Any]
@@ -49,7 +49,8 @@ class Concurrency:
             found = await find_function(registry, context, params["FunctionName"], shown_qualifier=shown_qualifier)
             function = found.function.value
             if wanted is not None:
-                others = await sum_reserved(registry, context.account, without=function.name)
+                await _check_provisioned(registry, function, wanted)
+                others = await sum_claimed(registry, context.account, without=function.name)
                 check_unreserved(self._plane.account_concurrency - others - wanted, self._plane.account_concurrency)
             changed = msgspec.structs.replace(function, reserved_concurrency=wanted)
             await registry.commit(put(changed, expect=found.function.revision))
@@ -60,12 +61,30 @@ class Concurrency:
             raise update_in_progress(params["FunctionName"]) from None
 
 
-async def sum_reserved(registry: Registry, account: str, *, without: str = "") -> int:
-    functions = [stored.value for stored in await registry.functions(account)]
-    return sum(function.reserved_concurrency or 0 for function in functions if function.name != without)
+async def sum_claimed(registry: Registry, account: str, *, without: str = "") -> int:
+    """What all functions but one take away from the others: what is reserved for them, else provisioned."""
+    claimed = {
+        stored.value.name: stored.value.reserved_concurrency
+        for stored in await registry.functions(account)
+        if stored.value.name != without
+    }
+    provisioned = [stored.value for stored in await registry.all_provisioned(account)]
+    return sum(reserved or 0 for reserved in claimed.values()) + sum(
+        config.executions for config in provisioned if claimed.get(config.function, 0) is None
+    )
 
 
-def check_unreserved(left: int, account_concurrency: int) -> None:
+async def _check_provisioned(registry: Registry, function: Function, reserved: int) -> None:
+    configs = await registry.all_provisioned(function.account, function.name)
+    total = sum(config.value.executions for config in configs)
+    if reserved < total:
+        raise invalid(
+            f"ReservedConcurrentExecutions  {reserved} should not be lower than function's total provisioned "
+            f"concurrency [{total}]."
+        )
+
+
+def check_unreserved(left: int, account_concurrency: int, *, what: str = "ReservedConcurrentExecutions") -> None:
     """Raises CallerError when too little would be left for the functions without a reservation.
 
     The contract keeps 100 of the default 1,000; of a smaller account limit Lambent keeps a tenth.
@@ -73,7 +92,7 @@ def check_unreserved(left: int, account_concurrency: int) -> None:
     least = min(limits.UNRESERVED_CONCURRENCY_MIN, account_concurrency // 10)
     if left < least:
         raise invalid(
-            "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+            f"Specified {what} for function decreases account's UnreservedConcurrentExecution "
             f"below its minimum value of [{least}]."
         )
 

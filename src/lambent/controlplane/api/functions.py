@@ -181,8 +181,12 @@ class Functions:
         # Whoever adds a version or an alias writes the function too: if one was added meanwhile, this conflicts.
         versions = await registry.versions(context.account, name)
         aliases = await registry.aliases(context.account, name)
+        provisioned = await registry.all_provisioned(context.account, name)
         await registry.commit(
-            drop(found.function), *(drop(version) for version in versions), *(drop(alias) for alias in aliases)
+            drop(found.function),
+            *(drop(version) for version in versions),
+            *(drop(alias) for alias in aliases),
+            *(drop(config) for config in provisioned),
         )
 
     async def _delete_version(self, context: RequestContext, name: str, qualifier: str) -> None:
@@ -204,7 +208,12 @@ class Functions:
             raise conflict(
                 f"Unable to delete version because the following aliases reference it: [{', '.join(pointing)}]"
             )
-        await registry.commit(put(found.function.value, expect=found.function.revision), drop(version))
+        provisioned = await registry.provisioned(context.account, name, qualifier)
+        await registry.commit(
+            put(found.function.value, expect=found.function.revision),
+            drop(version),
+            *([drop(provisioned)] if provisioned is not None else []),
+        )
 
     async def _find(self, context: RequestContext, params: Params) -> tuple[Found, Version, str]:
         return await find_version(self._plane.registry, context, params["FunctionName"], params.get("Qualifier"))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -16,15 +17,17 @@ import msgspec
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.model import limits
 from lambent.model.errors import CallerError
-from lambent.model.function import LATEST, SNAP_START, Alias, Function, Version
+from lambent.model.function import LATEST, SNAP_START, Alias, Function, Provisioned, Version
 from lambent.model.invocation import Target
+from lambent.model.provisioned import Share, divide, share_id
 from lambent.substrate.ports import Change, Documents
 
-COLLECTIONS = ("functions", "versions", "aliases")
+COLLECTIONS = ("functions", "versions", "aliases", "provisioned")
+"""In the order they are read in: what is provisioned is of versions and aliases."""
 NETWORK_TAG = "lambent:network"
 WAIT_TAG = "lambent:max-wait-seconds"
 
-_Record = TypeVar("_Record", Function, Version, Alias)
+_Record = TypeVar("_Record", Function, Version, Alias, Provisioned)
 
 
 class Directory:
@@ -46,10 +49,14 @@ class Directory:
         self._functions: dict[str, Function] = {}
         self._versions: dict[str, Version] = {}
         self._aliases: dict[str, Alias] = {}
+        self._provisioned: dict[str, dict[str, Provisioned]] = {}
+        """By function, then by qualifier."""
         self._admissions: dict[str, AccountAdmission] = {}
         self._targets: dict[tuple[str, str], Target] = {}
         self._task: asyncio.Task[None] | None = None
         self.on_version: Callable[[str, str | None], None] = lambda _arn, _revision: None
+        self.on_shares: Callable[[str, Sequence[Share]], None] = lambda _function, _shares: None
+        """Told all shares of provisioned concurrency that a function (ACCOUNT/NAME) has from now on."""
 
     async def start(self) -> None:
         """Read everything, then follow changes until `stop`."""
@@ -122,9 +129,19 @@ class Directory:
             reserved_concurrency=function.reserved_concurrency,
             max_wait_ms=int(function.tags.get(WAIT_TAG, "0")) * 1000,
             network=function.tags.get(NETWORK_TAG, "outgoing"),
+            provisioned=self._share_of(version, qualifier),
         )
         self._targets[key, qualifier] = target
         return target
+
+    def _share_of(self, version: Version, qualifier: str) -> str:
+        """Of what is provisioned for the qualifier, else for the version that it names."""
+        configured = self._provisioned.get(f"{version.account}/{version.name}")
+        if configured is not None:
+            for known in (qualifier, version.version):
+                if known in configured:
+                    return share_id(version.account, version.name, known, version.version)
+        return ""
 
     def _draw(self, alias: Alias) -> str:
         share = self._choose()
@@ -150,8 +167,14 @@ class Directory:
             self._apply_version(change)
         elif change.collection == "functions":
             self._apply_function(change)
-        else:
+        elif change.collection == "aliases":
             _store(self._aliases, change, Alias)
+        else:
+            self._apply_provisioned(change)
+            return
+        function = _function_of(change.key)
+        if function in self._provisioned:
+            self._tell_shares(function)
 
     def _apply_version(self, change: Change) -> None:
         before = self._versions.get(change.key)
@@ -165,6 +188,39 @@ class Directory:
         function = _store(self._functions, change, Function)
         account, _, name = change.key.partition("/")
         self.admission(account).set_reserved(name, function.reserved_concurrency if function else None)
+
+    def _apply_provisioned(self, change: Change) -> None:
+        function = _function_of(change.key)
+        configured = self._provisioned.setdefault(function, {})
+        _store(configured, dataclasses.replace(change, key=change.key[len(function) + 1 :]), Provisioned)
+        self._tell_shares(function)
+        if not configured:
+            del self._provisioned[function]
+
+    def _tell_shares(self, function: str) -> None:
+        account, _, name = function.partition("/")
+        shares = [share for config in self._provisioned[function].values() for share in self._divide(config)]
+        self.admission(account).set_provisioned(name, {share.id: share.slots for share in shares})
+        self.on_shares(function, shares)
+
+    def _divide(self, config: Provisioned) -> list[Share]:
+        """None while what it is for is being deleted with it."""
+        prefix = f"{config.account}/{config.function}/"
+        alias = self._aliases.get(prefix + config.qualifier)
+        version, weights = (alias.version, alias.weights) if alias is not None else (config.qualifier, {})
+        shares = []
+        for number, slots in divide(config.executions, version, weights).items():
+            known = self._versions.get(prefix + number)
+            if known is not None and prefix[:-1] in self._functions:
+                target = self._build(prefix + number, config.qualifier, known.account, known.region, known.name)
+                id_ = share_id(config.account, config.function, config.qualifier, number)
+                shares.append(Share(id=id_, qualifier=config.qualifier, target=target, slots=slots))
+        return shares
+
+
+def _function_of(key: str) -> str:
+    """ACCOUNT/NAME of a longer key."""
+    return "/".join(key.split("/", 2)[:2])
 
 
 def _check_initialised(version: Version) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from lambent.dataplane.dispatch.admission import AccountAdmission, Throttled
 from lambent.dataplane.dispatch.books import Books
+from lambent.dataplane.dispatch.fleets import Fleets, NoRoom
 from lambent.dataplane.dispatch.keepalive.idle_pool import IdlePool
 from lambent.dataplane.dispatch.keepalive.policy import KeepAlive
 from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, Price
@@ -23,7 +24,7 @@ from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.sandbox import failures
 from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
-from lambent.dataplane.sandbox.launcher import Launcher
+from lambent.dataplane.sandbox.launcher import ON_DEMAND, PROVISIONED, Launcher
 from lambent.dataplane.sandbox.states import Event, State
 from lambent.dataplane.wire.frames import Call
 from lambent.model.errors import PlatformError
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 SANDBOX_MS = 10.0
 """What a cold start costs beside the init of the function."""
+
+PROVISION_LIMIT_S = 130
+"""Of an init ahead; the function's own timeout where that is longer (developer guide, "Execution environment")."""
 
 LONG_START_S = 0.5
 """A start that takes longer is busy with an init that waits for something."""
@@ -59,13 +63,17 @@ Done = Callable[[Outcome | Exception], None]
 class _Run:
     """One invocation between admission and its end."""
 
-    __slots__ = ("admission", "began", "cold", "done", "environment", "invocation", "patience", "target")
+    __slots__ = ("admission", "began", "cold", "done", "environment", "invocation", "patience", "share", "target")
 
-    def __init__(self, target: Target, invocation: Invocation, admission: AccountAdmission, done: Done) -> None:
+    def __init__(
+        self, target: Target, invocation: Invocation, admission: AccountAdmission, done: Done, share: str = ""
+    ) -> None:
         self.target = target
         self.invocation = invocation
         self.admission = admission
         self.done = done
+        self.share = share
+        """Of provisioned concurrency, of which it has a slot; else it has one of its function or account."""
         self.environment: Environment | None = None
         self.cold: ColdReason | None = None
         """Why no environment was there; None once it was given one that was."""
@@ -96,6 +104,7 @@ class Dispatcher:
         self._queue_s = queue_s
         self._init_limit_ms = init_limit_ms
         self._idle: IdlePool[Environment, Target] = IdlePool(keep_alive, GreedyDual())
+        self.fleets: Fleets[Environment] = Fleets(self._start_ahead, self._stop_soon)
         self._left: dict[str, ColdReason] = {}
         """Why the last environment of a version went."""
         self._revisions: dict[str, str] = {}
@@ -115,12 +124,14 @@ class Dispatcher:
         if self._stopping:
             raise Stopping
         admission = self._admission_of(target.version.account)
-        if target.max_wait_ms:
-            await admission.wait(target.version.name, target.max_wait_ms)
-        else:
+        share = self._take_share(target, admission) if target.provisioned else ""
+        if not share and target.max_wait_ms:
+            if await admission.wait(target.version.name, target.max_wait_ms, target.provisioned):
+                share = target.provisioned
+        elif not share:
             admission.take(target.version.name)
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._start(_Run(target, invocation, admission, functools.partial(_settle, answer)))
+        self._start(_Run(target, invocation, admission, functools.partial(_settle, answer), share))
         return await answer
 
     def submit(self, target: Target, invocation: Invocation, done: Done) -> None:
@@ -131,8 +142,10 @@ class Dispatcher:
         if self._stopping:
             raise Stopping
         admission = self._admission_of(target.version.account)
-        admission.take(target.version.name)
-        self._start(_Run(target, invocation, admission, done))
+        share = self._take_share(target, admission) if target.provisioned else ""
+        if not share:
+            admission.take(target.version.name)
+        self._start(_Run(target, invocation, admission, done, share))
 
     def follow_version(self, version_arn: str, revision_id: str | None) -> None:
         """The version is now at this revision, or gone (None): environments of any other are not used again."""
@@ -171,17 +184,21 @@ class Dispatcher:
         if self._due is not None:
             self._due.cancel()
         self._idle.clear()
+        self.fleets.close()
         for run in self._starts.take_queued():
             self._refuse(run, Stopping())
         for environment in self._starts:
             self._stop_soon(environment)
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self.fleets.wait_closed()
 
     def _start(self, run: _Run) -> None:
         """The run has its slot; from here on it ends in `_finish`, whoever still waits for it."""
         self._running += 1
-        environment = self._take_idle(run.target.pool_key)
+        environment = self._take_provisioned(run.share) if run.share else None
+        if environment is None:
+            environment = self._take_idle(run.target.pool_key)
         if environment is None:
             self._want(run)
         else:
@@ -292,17 +309,32 @@ class Dispatcher:
 
     async def _stop_and_finish(self, run: _Run, environment: Environment | None, result: Outcome | Exception) -> None:
         """Awaits the end of the environment: the slot is free only when it is gone."""
-        self._idle.end(run.target.pool_key, time.monotonic())
+        if environment is None or not environment.provisioned:
+            self._idle.end(run.target.pool_key, time.monotonic())
         if environment is not None:
             await self._stop(environment)
         self._finish(run, result)
 
     def _finish(self, run: _Run, result: Outcome | Exception) -> None:
-        run.admission.give_back(run.target.version.name)
+        if run.share:
+            run.admission.give_back_provisioned(run.share)
+        else:
+            run.admission.give_back(run.target.version.name)
         self._running -= 1
         if self._stopping and not self._running:
             self._drained.set()
         run.done(result)
+
+    def _take_share(self, target: Target, admission: AccountAdmission) -> str:
+        """The share that has a slot and an environment for it; empty when it has not both."""
+        fleet = self.fleets.find(target.provisioned)
+        if fleet is not None and fleet.idle and admission.take_provisioned(fleet.id):
+            return fleet.id
+        return ""
+
+    def _take_provisioned(self, share: str) -> Environment | None:
+        fleet = self.fleets.find(share)
+        return self.fleets.take(fleet) if fleet is not None else None
 
     def _take_idle(self, key: PoolKey) -> Environment | None:
         environment = self._idle.begin(key, time.monotonic())
@@ -311,6 +343,10 @@ class Dispatcher:
         return environment
 
     def _give_back(self, environment: Environment, target: Target, size_mb: int) -> None:
+        if environment.provisioned:
+            environment.size_mb = size_mb
+            self.fleets.give_back(environment)
+            return
         key = target.pool_key
         now = time.monotonic()
         self._idle.end(key, now)
@@ -326,12 +362,17 @@ class Dispatcher:
         if self._starts.queued:
             self._start_next()
 
-    async def _launch(self, target: Target, victim: Environment | None = None) -> Environment:
+    async def _launch(
+        self, target: Target, victim: Environment | None = None, *, provisioned: bool = False
+    ) -> Environment:
         """A place must have been reserved. `victim`: whose place it is, and who ends for it."""
         try:
             if victim is not None:
                 await self._stop(victim)
-            environment = await self._launcher.start(target)
+            if provisioned:
+                environment = await self._launcher.start_cold(target, initialization=PROVISIONED)
+            else:
+                environment = await self._launcher.start(target)
             if self._stopped:
                 await environment.stop()
                 raise Stopping
@@ -344,7 +385,7 @@ class Dispatcher:
             # Ended before we could hear of it; what waits for it is told by its channel.
             self._forget(environment)
         if not environment.restored:
-            self._books.journal_of(environment).note_init_start()
+            self._books.journal_of(environment).note_init_start(PROVISIONED if provisioned else ON_DEMAND)
         return environment
 
     async def _initialise(self, environment: Environment, run: _Run) -> Outcome | Exception | Environment | None:
@@ -473,7 +514,10 @@ class Dispatcher:
         if self._idle.remove(environment):
             self._note_left(environment.version.version_arn, ColdReason.DIED)
             self._stop_soon(environment)
+        elif environment.provisioned and self.fleets.remove(environment):
+            self._stop_soon(environment)
         self._start_next()
+        self.fleets.note_room()
 
     def _note_left(self, version_arn: str, reason: ColdReason) -> None:
         self._left.pop(version_arn, None)
@@ -538,6 +582,42 @@ class Dispatcher:
         price = _price(environment, environment.peak_memory_mb())
         self._idle.add_ahead(environment, key, environment.idle_since, price)
         self._plan_due()
+
+    async def _start_ahead(self, target: Target) -> Environment:
+        """For provisioned concurrency: its init has gone well. Raises NoRoom, and what became of the init."""
+        version = target.version
+        if self._stopping:
+            raise Stopping
+        victim = None
+        if not self._starts.has_room():
+            victim = self._evict()
+            if victim is None:
+                raise NoRoom
+        self._starts.reserve(victim)
+        environment = await self._launch(target, victim, provisioned=True)
+        began = time.perf_counter()
+        journal = self._books.journal_of(environment)
+        ready = False
+        try:
+            await environment.wait_ready(max(PROVISION_LIMIT_S, version.timeout_s) * 1000)
+            ready = environment.state is State.BUSY
+        except InitFailed as failed:
+            journal.note_init_report((time.perf_counter() - began) * 1000, status="error", error_type=failed.error_type)
+            raise PlatformError(f"FUNCTION_ERROR_INIT_FAILURE: {failures.explain_init(failed)}") from failed
+        except Ended as ended:
+            status = "timeout" if ended.cause is Cause.TIMEOUT else "error"
+            journal.note_init_report((time.perf_counter() - began) * 1000, status=status)
+            raise PlatformError(f"FUNCTION_ERROR_INIT_FAILURE: {failures.explain(ended)}") from ended
+        finally:
+            environment.drain_log()
+            if not ready:
+                await self._stop(environment)
+        if not ready:
+            raise PlatformError("The environment ended before it was used.")
+        journal.note_init_report(environment.init_ms or 0.0, status="")
+        environment.provisioned = True
+        environment.size_mb = environment.peak_memory_mb()
+        return environment
 
     def _stop_soon(self, environment: Environment) -> None:
         self._carry_out(self._stop(environment), f"retire environment {environment.id}")

@@ -57,7 +57,7 @@ class Journal:
         if held:
             self._sink.write(self._stream, held)
 
-    def note_init_start(self, initialization: str = "on-demand") -> None:
+    def note_init_start(self, initialization: str) -> None:
         if self._json:
             self._write_json("platform.initStart", {"initializationType": initialization, "phase": "init"}, rank=0)
         else:

@@ -6,6 +6,8 @@ asked and changed under its lock, so that the check and the count are one step f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lambent.dataplane.dispatch.admission import AccountAdmission
 from lambent.dataplane.dispatch.ledger import Ledger
 
@@ -26,6 +28,20 @@ class SharedAdmission(AccountAdmission):
         with self._ledger:
             super().set_reserved(function, reserved)
             self._ledger.set_taken(self._row, self._shared_running)
+            self._ledger.wake_first(self._row)
+
+    def set_provisioned(self, function: str, shares: Mapping[str, int]) -> None:
+        with self._ledger:
+            super().set_provisioned(function, shares)
+            self._ledger.wake_first(self._row)
+
+    def take_provisioned(self, share_id: str) -> bool:
+        with self._ledger:
+            return super().take_provisioned(share_id)
+
+    def give_back_provisioned(self, share_id: str) -> None:
+        with self._ledger:
+            super().give_back_provisioned(share_id)
             self._ledger.wake_first(self._row)
 
     def take(self, function: str) -> None:
@@ -50,11 +66,15 @@ class SharedAdmission(AccountAdmission):
         queue = self._waiting.get("")
         if before_us and not (queue and queue[0].ticket < before_us):
             return False
-        taken = self._shared_running + self._ledger.taken_elsewhere(self._row)
-        return taken < self.limit - self._reserved_total
+        return self._shared_running + self._ledger.taken_elsewhere(self._row) < self._shared_slots
 
-    def _count(self, function: str, change: int) -> None:
-        super()._count(function, change)
+    def _is_covered(self, function: str) -> bool:
+        if function in self._reserved:
+            return super()._is_covered(function)
+        return self._shared_running + self._ledger.taken_elsewhere(self._row) <= self._shared_slots
+
+    def _charge(self, function: str, change: int) -> None:
+        super()._charge(function, change)
         if function not in self._reserved:
             self._ledger.set_taken(self._row, self._shared_running)
 

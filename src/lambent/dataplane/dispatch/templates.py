@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import time
@@ -151,7 +150,9 @@ class Templates:
         except InitFailed as failed:
             await self._give_up(environment)
             journal.note_restore_report((time.perf_counter() - began) * 1000, status="error")
-            raise CallerError("SnapStartException", _message(failed), status=400, members={"Type": "User"}) from failed
+            raise CallerError(
+                "SnapStartException", failures.init_message(failed), status=400, members={"Type": "User"}
+            ) from failed
         except Ended as ended:
             await self._give_up(environment)
             if ended.cause is Cause.TIMEOUT:
@@ -323,18 +324,9 @@ def _init_limit_s(version: Version) -> int:
     return max(INIT_LIMIT_S, version.timeout_s)
 
 
-def _message(failed: InitFailed) -> str:
-    try:
-        return str(json.loads(failed.payload)["errorMessage"])
-    except (ValueError, KeyError, TypeError):
-        return failed.error_type
-
-
 def _describe_failure(failed: InitFailed | Ended, limit_s: int) -> Optimization:
     if isinstance(failed, InitFailed):
-        return Optimization(
-            failure=f"{failed.error_type}: {_message(failed)}", failure_code="FunctionError.RuntimeInitError"
-        )
+        return Optimization(failure=failures.explain_init(failed), failure_code="FunctionError.RuntimeInitError")
     if failed.cause is Cause.TIMEOUT:
         text = f"Function initialization did not end within {limit_s} seconds"
         return Optimization(failure=text, failure_code="FunctionError.InitTimeout")

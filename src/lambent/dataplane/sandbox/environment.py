@@ -95,10 +95,12 @@ class Environment:
         self.init_ms: float | None = None
         self.restored = False
         """A fork of a SnapStart template; `init_ms` is then how long the restore took."""
+        self.provisioned = False
+        """Initialised ahead, and kept for one share of provisioned concurrency."""
         self.idle_since = 0.0
+        """Monotonic seconds; meaningful while idle."""
         self.retire_at = time.monotonic() + MAX_AGE_S
         """By the monotonic clock: when it serves no further invocation, since its credentials run out."""
-        """Monotonic seconds; meaningful while idle."""
         self.size_mb = UNMEASURED_MB
         """Memory it took in its last invocation."""
         self.invocations = 0

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 
+from lambent.dataplane.sandbox.channel import InitFailed
 from lambent.dataplane.sandbox.environment import Cause, Ended
 
 
@@ -27,6 +28,18 @@ def report_type(ended: Ended, error_type: str) -> str:
 
 def explain(ended: Ended) -> str:
     return ended.detail if ended.cause is Cause.PROTOCOL else explain_exit(ended.status)
+
+
+def explain_init(failed: InitFailed) -> str:
+    return f"{failed.error_type}: {init_message(failed)}"
+
+
+def init_message(failed: InitFailed) -> str:
+    """What the runtime said of its init."""
+    try:
+        return str(json.loads(failed.payload)["errorMessage"])
+    except (ValueError, KeyError, TypeError):
+        return failed.error_type
 
 
 def explain_exit(status: int | None) -> str:

@@ -31,6 +31,9 @@ from lambent.model.invocation import Target
 
 log = logging.getLogger(__name__)
 
+ON_DEMAND, PROVISIONED, SNAP_STARTED = "on-demand", "provisioned-concurrency", "snap-start"
+"""What AWS_LAMBDA_INITIALIZATION_TYPE may be."""
+
 FIRST_UID, LAST_UID = 100_000, 165_535
 _STRIDE = 1_009
 """A prime, so that neighbouring process ids begin far apart."""
@@ -192,8 +195,13 @@ class Launcher:
                 return environment
         return await self.start_cold(target)
 
-    async def start_cold(self, target: Target, *, frame: TemplateFrame | None = None) -> Environment:
-        """`frame`: as a SnapStart template, within it, which no shell can become."""
+    async def start_cold(
+        self, target: Target, *, frame: TemplateFrame | None = None, initialization: str = ON_DEMAND
+    ) -> Environment:
+        """`frame`: as a SnapStart template, within it, which no shell can become.
+
+        `initialization` is what the function is told of why it is initialised.
+        """
         version = target.version
         zygote = await self.zygotes.get(version.runtime)
         shell = None
@@ -201,7 +209,7 @@ class Launcher:
             shell = self._shells.take(version.runtime, zygote, target.network)
         if shell is not None:
             try:
-                return await self._start_in(shell, target)
+                return await self._start_in(shell, target, initialization)
             except ShellLost as lost:
                 log.warning("a shell was lost", extra={"action": "shell_lost", "reason": str(lost)})
         environment_id = uuid.uuid4().hex
@@ -224,6 +232,7 @@ class Launcher:
                 listener=listener,
                 has_cgroup=bool(cgroup_fds),
                 template=frame is not None,
+                initialization=initialization if frame is None else SNAP_STARTED,
             )
             ours, theirs = socket.socketpair()
             log_read, log_write = os.pipe()
@@ -261,7 +270,7 @@ class Launcher:
         _watch(gauge, spawned)
         return await self.attach(environment, ours, log_read, listener)
 
-    async def _start_in(self, shell: Shell, target: Target) -> Environment:
+    async def _start_in(self, shell: Shell, target: Target, initialization: str) -> Environment:
         """As `start`, in an environment that is confined already. Raises ShellLost too."""
         version = target.version
         owned = contextlib.ExitStack()
@@ -281,6 +290,7 @@ class Launcher:
                 stream=stream,
                 listener=listener,
                 has_cgroup=shell.limits is not None,
+                initialization=initialization,
             )
             await shell.use(spec, [("scratch", scratch_fd)] if scratch_fd >= 0 else [])
         except BaseException:
@@ -372,6 +382,7 @@ class Launcher:
         listener: socket.socket | None,
         has_cgroup: bool,
         template: bool = False,
+        initialization: str = ON_DEMAND,
     ) -> EnvironmentSpec:
         version = target.version
         process_tier = self._placement.confine == "process"
@@ -391,7 +402,7 @@ class Launcher:
             layers=layers,
             environment=_variables(version, self._placement.region, stream, task_root, api)
             | dict(self.credentials(target))
-            | ({"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"} if template else {}),
+            | {"AWS_LAMBDA_INITIALIZATION_TYPE": initialization},
             memory_mb=version.memory_mb,
             ephemeral_mb=version.ephemeral_mb,
             uid=uid,
@@ -434,7 +445,6 @@ def _variables(version: Version, region: str, stream: str, task_root: str, api: 
         "AWS_LAMBDA_FUNCTION_NAME": version.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(version.memory_mb),
         "AWS_LAMBDA_FUNCTION_VERSION": version.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": version.logging.log_group or f"/aws/lambda/{version.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "LAMBDA_TASK_ROOT": task_root,

@@ -31,9 +31,10 @@ from lambent.members.transport import Done, MemberGone
 from lambent.members.unix_transport import UnixTransport
 from lambent.model.errors import CallerError, OperatorError, PlatformError
 from lambent.model.invocation import Invocation, Target
+from lambent.model.provisioned import Allocation
 from lambent.node.assemble import build
 from lambent.node.folder import DataFolder
-from lambent.node.place import Api, Enqueue, ReadCode, Status
+from lambent.node.place import Allocations, Api, AskAllocations, Enqueue, ReadCode, Status
 from lambent.node.processes.boot import DRAIN, DRAINED, FINISH, NOW, READY, Boot, receive_boot
 from lambent.node.processes.bucket_relay import BucketRelay, BucketServer
 from lambent.node.processes.home_logs import HomeLogs
@@ -131,6 +132,23 @@ class OneOfSeveral:
         dispatch = HomeDispatch(local, self._membership, self._transport, directory.resolve)
         self._transport.serve(homes.KIND, dispatch.take)
         return dispatch
+
+    def is_home(self, function: str) -> bool:
+        return self._membership.home_of(function) == self._membership.me
+
+    def allocations(self, local: Allocations) -> AskAllocations:
+        def serve(body: bytes, done: Done) -> None:
+            done(msgspec.json.encode(local(body.decode())))
+
+        async def ask(function: str) -> Mapping[str, Allocation]:
+            home = self._membership.home_of(function)
+            if home == self._membership.me:
+                return local(function)
+            answer = await self._transport.ask(home, "allocations", function.encode())
+            return msgspec.json.decode(answer, type=dict[str, Allocation])
+
+        self._transport.serve("allocations", serve)
+        return ask
 
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue:
         async def serve(body: bytes) -> bytes:
