@@ -463,3 +463,20 @@ def test_one_process_is_the_node_itself(tmp_path: Path) -> None:
             Code={"ZipFile": make_zip({"app.py": ECHO})},
         )
     assert not (tmp_path / "data" / "processes").exists()
+
+
+def test_what_is_provisioned_lives_in_the_home_process_and_is_told_by_any(pair: LambentNode) -> None:
+    client = connect(pair)
+    source = "import os\nKIND = os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']\ndef handler(e, c):\n    return KIND\n"
+    for home in MEMBERS:
+        name = create_at(client, home, "ahead", source)
+        client.publish_version(FunctionName=name)
+        client.put_provisioned_concurrency_config(FunctionName=name, Qualifier="1", ProvisionedConcurrentExecutions=2)
+
+        def status(name: str = name) -> Any:
+            return client.get_provisioned_concurrency_config(FunctionName=name, Qualifier="1")["Status"]
+
+        wait_for(lambda status=status: status() == "READY")  # type: ignore[misc]
+        answers = [json.load(client.invoke(FunctionName=name, Qualifier="1")["Payload"]) for _ in range(6)]
+        assert answers == ["provisioned-concurrency"] * 6
+        client.delete_function(FunctionName=name)

@@ -10,7 +10,7 @@ import pytest
 
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.model.errors import CallerError
-from lambent.model.function import Alias, Function, Version
+from lambent.model.function import Alias, Function, Provisioned, Version
 from lambent.substrate.memory.documents import MemoryDocuments
 from lambent.substrate.ports import Write
 
@@ -125,3 +125,83 @@ async def test_reserved_concurrency_and_tags_hold_at_once(documents: MemoryDocum
     assert (target.network, target.max_wait_ms, target.reserved_concurrency) == ("none", 5000, 0)
     with pytest.raises(CallerError):
         directory.admission(ACCOUNT).take("f")
+
+
+def provisioned(qualifier: str, executions: int) -> Write:
+    record = Provisioned(account=ACCOUNT, function="f", qualifier=qualifier, executions=executions, last_modified="")
+    return put("provisioned", f"f/{qualifier}", record)
+
+
+@pytest.fixture
+def told(directory: Directory) -> list[tuple[str, dict[str, int]]]:
+    told: list[tuple[str, dict[str, int]]] = []
+    directory.on_shares = lambda function, shares: told.append((function, {s.id: s.slots for s in shares}))
+    return told
+
+
+def share_of(directory: Directory, qualifier: str) -> str:
+    return directory.resolve(ACCOUNT, REGION, "f", qualifier).provisioned
+
+
+PREFIX = f"{ACCOUNT}/f/"
+
+
+async def test_what_is_provisioned_for_an_alias_is_divided_as_it_divides_invocations(
+    documents: MemoryDocuments, directory: Directory, told: list[tuple[str, dict[str, int]]]
+) -> None:
+    await documents.commit([provisioned("live", 4)])
+    await settle()
+    assert told == [(f"{ACCOUNT}/f", {f"{PREFIX}live@1": 3, f"{PREFIX}live@2": 1})]
+    assert share_of(directory, "live") == f"{PREFIX}live@1"
+    assert share_of(directory, "1") == ""
+    assert share_of(directory, "") == ""
+
+
+async def test_what_is_provisioned_for_a_version_serves_its_aliases_too(
+    documents: MemoryDocuments, directory: Directory
+) -> None:
+    await documents.commit([provisioned("1", 2)])
+    await settle()
+    assert share_of(directory, "live") == share_of(directory, "1") == f"{PREFIX}1@1"
+
+
+async def test_an_alias_that_moves_takes_its_slots_along(
+    documents: MemoryDocuments, directory: Directory, told: list[tuple[str, dict[str, int]]]
+) -> None:
+    await documents.commit([provisioned("live", 2)])
+    moved = Alias(account=ACCOUNT, function="f", name="live", version="2", revision_id="y")
+    await documents.commit([put("aliases", "f/live", moved)])
+    await settle()
+    assert told[-1] == (f"{ACCOUNT}/f", {f"{PREFIX}live@2": 2})
+    assert share_of(directory, "live") == f"{PREFIX}live@2"
+
+
+async def test_slots_are_taken_from_the_account_as_long_as_they_are_provisioned(
+    documents: MemoryDocuments, directory: Directory, told: list[tuple[str, dict[str, int]]]
+) -> None:
+    admission = directory.admission(ACCOUNT)
+    admission.set_limit(2)
+    await documents.commit([provisioned("1", 2)])
+    await settle()
+    with pytest.raises(CallerError):
+        admission.take("g")
+    await documents.commit([put("provisioned", "f/1", None)])
+    await settle()
+    admission.take("g")
+    assert told[-1] == (f"{ACCOUNT}/f", {})
+    assert share_of(directory, "1") == ""
+
+
+async def test_a_deleted_function_has_nothing_provisioned_whatever_is_deleted_first(
+    documents: MemoryDocuments, directory: Directory, told: list[tuple[str, dict[str, int]]]
+) -> None:
+    await documents.commit([provisioned("live", 2), provisioned("2", 1)])
+    await settle()
+    names = [("functions", "f"), ("versions", "f/$LATEST"), ("versions", "f/1"), ("versions", "f/2")]
+    names += [("aliases", "f/live"), ("provisioned", "f/live"), ("provisioned", "f/2")]
+    await documents.commit([put(collection, key, None) for collection, key in names])
+    await settle()
+    assert told[-1] == (f"{ACCOUNT}/f", {})
+    admission = directory.admission(ACCOUNT)
+    admission.set_limit(1)
+    admission.take("g")
