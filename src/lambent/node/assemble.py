@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ from lambent.identity.profile import write_profile
 from lambent.identity.sessions import Sessions
 from lambent.model.errors import OperatorError, PlatformError
 from lambent.model.invocation import Invocation, Target
+from lambent.model.provisioned import Share
 from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.event_plane import EventPlane, join_services, open_event_plane
@@ -242,7 +243,7 @@ async def build(
         fetch_s3=code_buckets,
         tree_in_use=lambda name: uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,
-        optimize=lambda published, network: templates.optimize(published, network),  # noqa: PLW0108 - bound below
+        optimize=place.optimize(lambda published, network: templates.optimize(published, network)),  # noqa: PLW0108 - bound below
         allocations=place.allocations(lambda function: dispatcher.fleets.allocations(function)),  # noqa: PLW0108 - bound below
     )
 
@@ -288,9 +289,10 @@ async def build(
         init_limit_ms=settings.init_timeout_seconds * 1000,
     )
     stack.push_async_callback(dispatcher.stop)
-    templates = _open_templates(settings, confine, launcher, books)
+    templates = _open_templates(settings, confine, launcher, books, memory_mb=place.share(settings.snapstart_memory_mb))
     uses_tree = place.uses_tree(
-        lambda name: dispatcher.uses_tree(name) or templates.uses_tree(name), dispatcher.used_trees
+        lambda name: dispatcher.uses_tree(name) or templates.uses_tree(name),
+        lambda: [*dispatcher.used_trees(), *templates.used_trees()],
     )
     if place.owns_state:
         await place.know_trees()
@@ -300,13 +302,7 @@ async def build(
     stack.push_async_callback(templates.stop)
     templates.start()
 
-    directory.on_version = _both(dispatcher.follow_version, templates.follow_version)
-    directory.on_shares = lambda function, shares: (
-        dispatcher.fleets.follow(function, shares) if place.is_home(function) else None
-    )
-    await directory.start()
-    stack.push_async_callback(directory.stop)
-    templates.rebuild(directory.optimized())
+    await _follow_functions(directory, dispatcher, templates, place, stack)
     dispatch = place.dispatch(dispatcher, directory)
     event_plane = None
     if place.owns_state:
@@ -354,6 +350,33 @@ async def build(
     return node
 
 
+async def _follow_functions(
+    directory: Directory,
+    dispatcher: Dispatcher,
+    templates: Templates,
+    place: Place,
+    stack: contextlib.AsyncExitStack,
+) -> None:
+    """From now on what is deployed decides what can be invoked, and what is kept ready for it."""
+
+    def follow_version(version_arn: str, revision_id: str | None) -> None:
+        dispatcher.follow_version(version_arn, revision_id)
+        templates.follow_version(version_arn, revision_id)
+
+    def follow_shares(function: str, shares: Sequence[Share]) -> None:
+        if place.is_home(function):
+            dispatcher.fleets.follow(function, shares)
+
+    directory.on_version, directory.on_shares = follow_version, follow_shares
+    await directory.start()
+    stack.push_async_callback(directory.stop)
+    optimized = directory.optimized()
+    templates.rebuild(
+        [target for target in optimized if place.is_home(f"{target.version.account}/{target.version.name}")]
+    )
+    place.serve_home(dispatcher.fleets.allocations, templates.optimize)
+
+
 def _open_buckets(
     authenticator: OpenAuthenticator | SignatureAuthenticator, plane: EventPlane | None
 ) -> StreamingApi | None:
@@ -369,17 +392,6 @@ async def _refuse_event(_target: Target, _invocation: Invocation) -> None:
 
 def _machine_memory_mb() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_048_576
-
-
-FollowVersion = Callable[[str, str | None], None]
-
-
-def _both(first: FollowVersion, second: FollowVersion) -> FollowVersion:
-    def follow(version_arn: str, revision_id: str | None) -> None:
-        first(version_arn, revision_id)
-        second(version_arn, revision_id)
-
-    return follow
 
 
 def _open_shells(
@@ -398,11 +410,11 @@ def _open_shells(
     return shells
 
 
-def _open_templates(settings: Settings, confine: str, launcher: Launcher, books: Books) -> Templates:
+def _open_templates(settings: Settings, confine: str, launcher: Launcher, books: Books, *, memory_mb: int) -> Templates:
     templates = Templates(
         launcher,
         unavailable=_why_no_templates(settings, confine),
-        memory_mb=settings.snapstart_memory_mb,
+        memory_mb=memory_mb,
         journal_of=books.journal_of,
         forget=books.close,
     )
@@ -413,8 +425,6 @@ def _open_templates(settings: Settings, confine: str, launcher: Launcher, books:
 def _why_no_templates(settings: Settings, confine: str) -> str:
     if confine != "root":
         return "the node has to run as root for it, in the namespace tier"
-    if settings.processes > 1:
-        return "a node of several processes does not offer it yet"
     return "" if settings.snapstart_memory_mb else "snapstart_memory_mb is 0"
 
 

@@ -16,7 +16,9 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.home import LocalDispatch
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.sandbox.launcher import UserIds
+from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Target
+from lambent.model.optimization import Optimization
 from lambent.model.provisioned import Allocation
 from lambent.node.folder import DataFolder
 from lambent.substrate.blobs import FileBlobs
@@ -30,6 +32,8 @@ ReadCode = Callable[[str, str], Awaitable[bytes]]
 Status = Callable[[str], Mapping[str, Any]]
 Allocations = Callable[[str], Mapping[str, Allocation]]
 """By qualifier, of a function (ACCOUNT/NAME)."""
+Optimize = Callable[[Version, str], Awaitable[Optimization]]
+"""See `controlplane.activation.Optimize`."""
 AskAllocations = Callable[[str], Awaitable[Mapping[str, Allocation]]]
 
 
@@ -69,6 +73,14 @@ class Place(Protocol):
 
     def allocations(self, local: Allocations) -> AskAllocations:
         """What is provisioned for a function, wherever it is."""
+        ...
+
+    def optimize(self, local: Optimize) -> Optimize:
+        """Has a version initialised where its environments will be."""
+        ...
+
+    def serve_home(self, allocations: Allocations, optimize: Optimize) -> None:
+        """From now on answer what others ask of this process as a home of functions; till then it waits."""
         ...
 
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue: ...
@@ -141,6 +153,11 @@ class OnlyProcess:
             return local(function)
 
         return ask
+
+    def optimize(self, local: Optimize) -> Optimize:
+        return local
+
+    def serve_home(self, allocations: Allocations, optimize: Optimize) -> None: ...
 
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue:
         return local

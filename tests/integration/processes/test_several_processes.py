@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from tests.conftest import PYTHON, ROLE, ask, connect
 from tests.integration.node.test_lifecycle import SLOW, create, descendants, is_zombie, leftovers, wait_nothing_left
 
+from lambent.dataplane.sandbox.launcher import FIRST_UID
 from lambent.members.membership import choose_home
 from lambent.testing.node import LambentNode, NodeDidNotStart, make_zip
 
@@ -480,3 +481,63 @@ def test_what_is_provisioned_lives_in_the_home_process_and_is_told_by_any(pair: 
         answers = [json.load(client.invoke(FunctionName=name, Qualifier="1")["Payload"]) for _ in range(6)]
         assert answers == ["provisioned-concurrency"] * 6
         client.delete_function(FunctionName=name)
+
+
+def publish_with_snapstart(client: Any, name: str) -> None:
+    client.update_function_configuration(FunctionName=name, SnapStart={"ApplyOn": "PublishedVersions"})
+    client.get_waiter("function_updated_v2").wait(FunctionName=name)
+    client.publish_version(FunctionName=name)
+    client.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="1")
+
+
+def invoke_version(client: Any, name: str) -> Any:
+    return json.load(client.invoke(FunctionName=name, Qualifier="1")["Payload"])
+
+
+def uid_of(pid: int) -> int:
+    """0 for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return 0
+
+
+def templates(client: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(client, "/_lambent/status")["templates"]
+    return found
+
+
+def test_templates_are_made_in_the_home_process_and_again_after_it_was_killed(tmp_path: Path) -> None:
+    with LambentNode(tmp_path / "data", arguments=["--processes", "2"]).running() as node:
+        client = connect(node)
+        kind = "import os\ndef handler(e, c):\n    return os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']\n"
+        names = [create_at(client, home, "snap", kind) for home in MEMBERS]
+        for name in names:
+            publish_with_snapstart(client, name)
+            shown = client.get_function_configuration(FunctionName=name, Qualifier="1")
+            assert shown["SnapStart"]["OptimizationStatus"] == "On", shown
+            assert invoke_version(client, name) == "snap-start"
+        assert sorted((entry["version"].split(":")[6], entry["process"]) for entry in templates(client)) == sorted(
+            (name, int(home)) for name, home in zip(names, MEMBERS, strict=True)
+        )
+        os.kill(pid_of(client, 1), signal.SIGKILL)
+        wait_for(lambda: len([entry for entry in templates(client) if "ended" not in entry]) == 1)
+        wait_for(lambda: len([entry for entry in templates(client) if "ended" not in entry]) == 2)
+        assert invoke_version(client, names[1]) == "snap-start"
+
+
+def test_a_version_whose_process_dies_in_its_init_is_initialised_again(tmp_path: Path) -> None:
+    with LambentNode(tmp_path / "data", arguments=["--processes", "2"]).running() as node:
+        client = connect(node)
+        slow = "import time\ntime.sleep(2)\ndef handler(e, c):\n    return 'made'\n"
+        name = create_at(client, "1", "slow", slow)
+        publisher = threading.Thread(target=publish_with_snapstart, args=(client, name))
+        publisher.start()
+        pid = pid_of(client, 1)
+        # Nothing else of it has a user of its own: the template that is being made.
+        wait_for(lambda: any(uid_of(child) >= FIRST_UID for child in descendants(pid)))
+        os.kill(pid, signal.SIGKILL)
+        publisher.join()
+        shown = client.get_function_configuration(FunctionName=name, Qualifier="1")
+        assert (shown["State"], shown["SnapStart"]["OptimizationStatus"]) == ("Active", "On"), shown.get("StateReason")
+        assert invoke_version(client, name) == "made"

@@ -78,7 +78,10 @@ class Templates:
         return living + [{"version": arn, "ended": reason} for arn, reason in self._ended_for.items()]
 
     def uses_tree(self, name: str) -> bool:
-        return any(name in template.environment.trees for template in self._templates.values())
+        return name in self.used_trees()
+
+    def used_trees(self) -> list[str]:
+        return [name for template in self._templates.values() for name in template.environment.trees]
 
     async def optimize(self, version: Version, network: str) -> Optimization:
         """Initialise a version that is being published, and keep the process as its template."""

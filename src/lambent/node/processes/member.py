@@ -30,11 +30,13 @@ from lambent.members.membership import FixedMembership
 from lambent.members.transport import Done, MemberGone
 from lambent.members.unix_transport import UnixTransport
 from lambent.model.errors import CallerError, OperatorError, PlatformError
+from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Target
+from lambent.model.optimization import Optimization
 from lambent.model.provisioned import Allocation
 from lambent.node.assemble import build
 from lambent.node.folder import DataFolder
-from lambent.node.place import Allocations, Api, AskAllocations, Enqueue, ReadCode, Status
+from lambent.node.place import Allocations, Api, AskAllocations, Enqueue, Optimize, ReadCode, Status
 from lambent.node.processes.boot import DRAIN, DRAINED, FINISH, NOW, READY, Boot, receive_boot
 from lambent.node.processes.bucket_relay import BucketRelay, BucketServer
 from lambent.node.processes.home_logs import HomeLogs
@@ -50,6 +52,8 @@ from lambent.telemetry.logging import set_up_logging
 
 TREES_EVERY_S = 15.0
 """How often the owner asks which code the others use; well below the grace of the sweeper."""
+OPTIMIZE_TIMES = 3
+"""How often a version is initialised ahead whose process ends meanwhile."""
 ASK_S = 2.0
 """How long a process that does not answer may hold up what is asked of all."""
 
@@ -137,9 +141,6 @@ class OneOfSeveral:
         return self._membership.home_of(function) == self._membership.me
 
     def allocations(self, local: Allocations) -> AskAllocations:
-        def serve(body: bytes, done: Done) -> None:
-            done(msgspec.json.encode(local(body.decode())))
-
         async def ask(function: str) -> Mapping[str, Allocation]:
             home = self._membership.home_of(function)
             if home == self._membership.me:
@@ -147,8 +148,34 @@ class OneOfSeveral:
             answer = await self._transport.ask(home, "allocations", function.encode())
             return msgspec.json.decode(answer, type=dict[str, Allocation])
 
-        self._transport.serve("allocations", serve)
         return ask
+
+    def optimize(self, local: Optimize) -> Optimize:
+        async def ask(version: Version, network: str) -> Optimization:
+            home = self._membership.home_of(f"{version.account}/{version.name}")
+            if home == self._membership.me:
+                return await local(version, network)
+            for _ in range(OPTIMIZE_TIMES):
+                try:
+                    answer = await self._transport.ask(home, "optimize", msgspec.json.encode((version, network)))
+                except PlatformError:
+                    if self._stops:
+                        return Optimization(abandoned=True)
+                else:
+                    return msgspec.json.decode(answer, type=Optimization)
+            return Optimization(
+                reason="SnapStart is off: the process that was to hold the template ended again and again"
+            )
+
+        return ask
+
+    def serve_home(self, allocations: Allocations, optimize: Optimize) -> None:
+        async def serve(body: bytes) -> bytes:
+            version, network = msgspec.json.decode(body, type=tuple[Version, str])
+            return msgspec.json.encode(await optimize(version, network))
+
+        self._transport.serve("allocations", lambda body, done: done(msgspec.json.encode(allocations(body.decode()))))
+        self._transport.serve_task("optimize", serve)
 
     def enqueue(self, local: Enqueue, directory: Directory) -> Enqueue:
         async def serve(body: bytes) -> bytes:

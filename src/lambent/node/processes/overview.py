@@ -28,6 +28,7 @@ def merge(statuses: Sequence[Mapping[str, Any] | None], *, pid: int) -> dict[str
         "zygotes": {
             f"{runtime} ({index})": zygote for index, status in present for runtime, zygote in status["zygotes"].items()
         },
+        "templates": [{**template, "process": index} for index, status in present for template in status["templates"]],
         "shells": dict(sum((Counter(status.get("shells", {})) for _, status in present), Counter())),
         "processes": [_show(index, status) for index, status in enumerate(statuses)],
     }
