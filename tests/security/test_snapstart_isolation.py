@@ -178,6 +178,8 @@ def test_init_in_a_template_cannot_join_anything(publish: Publish) -> None:
 
 
 def test_a_hostile_template_that_never_forks_costs_its_version_the_template(publish: Publish) -> None:
-    published = publish(TRY + "import lambent.dataplane.jail.forks as forks\nforks.fork_into = lambda means: False\n")
+    published = publish(
+        TRY + "import lambent.dataplane.jail.forks as forks\nforks.Forker.fork_into = lambda self, means, go_on: None\n"
+    )
     answer = published({"expression": "os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']"})
     assert answer.payload == "on-demand"

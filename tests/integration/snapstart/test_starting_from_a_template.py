@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import snapshot_restore_py
+from tests.conftest import ask
 from tests.integration.snapstart.conftest import Publish, Published
 
 RANDOM = """
@@ -258,3 +260,43 @@ def test_a_fork_beyond_its_memory_is_ended_and_told_so(publish: Publish) -> None
     answer = published()
     assert answer.payload["errorType"] == "Runtime.ExitError"
     assert "Runtime.OutOfMemory" in answer.log
+
+
+LIVELY = """
+import os, subprocess, sys, threading
+def depth(left):
+    return 0 if not left else 1 + depth(left - 1)
+def handler(event, context):
+    found = []
+    thread = threading.Thread(target=lambda: found.append("thread"))
+    thread.start()
+    thread.join()
+    nested = []
+    for _ in range(700):
+        nested = [nested]
+    return {
+        "kind": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"],
+        "python": "%d.%d" % sys.version_info[:2],
+        "depth": depth(800),
+        "nested": len(repr(nested)),
+        "thread": found,
+        "child": subprocess.run(["/bin/echo", "child"], stdout=subprocess.PIPE).stdout.decode(),
+    }
+"""
+
+
+@pytest.mark.parametrize("runtime", [f"python3.{minor}" for minor in range(9, 15)])
+def test_forks_of_each_python_can_do_all_that_others_can(publish: Publish, client: Any, runtime: str) -> None:
+    runtimes = ask(client, "/_lambent/runtimes")["runtimes"]
+    if not any(known["name"] == runtime and known["available"] for known in runtimes):
+        pytest.skip(f"{runtime} is not installed")
+    published = publish(LIVELY, Runtime=runtime)
+    for answer in [published(), published(), *published.at_once(3, {})]:
+        assert answer.payload == {
+            "kind": "snap-start",
+            "python": runtime.removeprefix("python"),
+            "depth": 800,
+            "nested": 1402,
+            "thread": ["thread"],
+            "child": "child\n",
+        }

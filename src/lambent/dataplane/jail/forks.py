@@ -5,7 +5,8 @@ hold against hostile code is made by `slot.py` and by the kernel, and docs/secur
 
     template -> joiner (enters the slot's namespaces) -> first of the pid namespace -> runtime
 
-Two forks and not one: the slot's init only inherits what is orphaned *inside* its pid namespace.
+Two children in between and not one: the slot's init only inherits what is orphaned *inside* its pid namespace. Both
+borrow the template's memory where they can, so that it is copied once.
 
 Standard library only, Python 3.9.
 """
@@ -15,9 +16,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import List, NamedTuple
+from typing import Callable, List, NamedTuple, NoReturn, Optional, Tuple
 
-from lambent.dataplane.jail import landlock, privileges, seccomp, slot
+from lambent.dataplane.jail import borrowed, landlock, privileges, seccomp, slot
 from lambent.dataplane.jail import syscalls as sc
 
 CONTROL_FD, COMMAND_FD = 3, 5
@@ -34,26 +35,59 @@ class ForkMeans(NamedTuple):
     landlock_abi: int
 
 
-def fork_into(means: ForkMeans) -> bool:
-    """True in the new environment, False in the template. Raises OSError in the latter when there was no fork."""
-    pid = os.fork()
-    if pid:
-        os.waitpid(pid, 0)
-        return False
+class Forker:
+    """Made once in a template; `fork_into` is then called for each environment."""
+
+    def __init__(self) -> None:
+        self._stacks: Optional[Tuple[borrowed.Stack, borrowed.Stack]] = None
+        if borrowed.POSSIBLE:
+            self._stacks = (borrowed.Stack(), borrowed.Stack())
+
+    def fork_into(self, means: ForkMeans, go_on: Callable[[], NoReturn]) -> None:
+        """Returns in the template; `go_on` is called in the new environment. Raises OSError when there was no fork."""
+
+        def join() -> None:
+            _try(means, lambda: _enter(means))
+            self._pass_on(go_first, 1)
+
+        def go_first() -> None:
+            if os.fork() == 0:
+                _try(means, lambda: _settle(means))
+                go_on()
+
+        os.waitpid(self._pass_on(join, 0), 0)
+
+    def _pass_on(self, work: Callable[[], None], stack: int) -> int:
+        """Have a child do it, and return its pid."""
+        if self._stacks is not None:
+            return borrowed.run(work, self._stacks[stack])
+        pid = os.fork()
+        if pid == 0:
+            try:
+                work()
+            finally:
+                os._exit(70)
+        return pid
+
+
+def _try(means: ForkMeans, work: Callable[[], None]) -> None:
     try:
-        for fd in means.cgroup_fds:
-            os.write(fd, b"0")
-        slot.join(means.namespace_fds)
-        for _ in range(2):
-            if os.fork():
-                os._exit(0)
-        while os.getppid() != 1:
-            time.sleep(0)
-        _confine(means)
+        work()
     except BaseException as exc:
         os.write(means.log_fd, "[lambent] fork: {}: {}\n".format(type(exc).__name__, exc).encode())
-        os._exit(70)
-    return True
+        raise
+
+
+def _enter(means: ForkMeans) -> None:
+    for fd in means.cgroup_fds:
+        os.write(fd, b"0")
+    slot.join(means.namespace_fds)
+
+
+def _settle(means: ForkMeans) -> None:
+    while os.getppid() != 1:
+        time.sleep(0)
+    _confine(means)
 
 
 def _confine(means: ForkMeans) -> None:

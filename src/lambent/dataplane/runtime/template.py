@@ -18,7 +18,7 @@ import socket
 import stat
 import sys
 import time
-from typing import Any, Dict, List, NoReturn, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Tuple
 
 from lambent.dataplane.jail import descriptors, forks
 from lambent.dataplane.runtime import bootstrap, context, exits, faults, logs, snapshot_hooks
@@ -46,6 +46,7 @@ def pause(control: socket.socket, spec: EnvironmentSpec, handler: Handler, began
     _let_libraries_end_their_threads()
     commands = socket.socket(fileno=forks.COMMAND_FD)
     os.set_inheritable(forks.COMMAND_FD, False)
+    forker = forks.Forker()
     _settle_memory()
     init_ms = (time.perf_counter() - began) * 1000
     control.sendall(frames.encode(frames.READY, json.dumps({"init_ms": init_ms}).encode()))
@@ -53,8 +54,16 @@ def pause(control: socket.socket, spec: EnvironmentSpec, handler: Handler, began
         message, fds = descriptors.receive(commands, _MESSAGE_BYTES, _MAX_FDS)
         if not message:
             os._exit(0)
-        if _fork(commands, spec, json.loads(message), fds):
+        told = json.loads(message)
+
+        def go_on(told: Dict[str, Any] = told) -> NoReturn:
+            # Closed already; the object must not do it again, to whatever has its number by then.
+            commands.detach()
+            os.environ.update(told["variables"])
             _serve(spec, handler)
+
+        _fork(forker, spec, list(zip(told["fds"], fds)), go_on)
+        descriptors.close_all(fds)
 
 
 def fail(control: socket.socket, spec: EnvironmentSpec, error_type: str, exc: BaseException) -> NoReturn:
@@ -84,14 +93,14 @@ def _settle_memory() -> None:
         pass
 
 
-def _fork(commands: socket.socket, spec: EnvironmentSpec, told: Dict[str, Any], fds: List[int]) -> bool:
-    given: List[Tuple[str, int]] = list(zip(told["fds"], fds))
-
+def _fork(
+    forker: forks.Forker, spec: EnvironmentSpec, given: List[Tuple[str, int]], go_on: Callable[[], NoReturn]
+) -> None:
     def all_of(name: str) -> List[int]:
         return [fd for kind, fd in given if kind == name]
 
     try:
-        made = forks.fork_into(
+        forker.fork_into(
             forks.ForkMeans(
                 all_of("control")[0],
                 all_of("log")[0],
@@ -101,19 +110,12 @@ def _fork(commands: socket.socket, spec: EnvironmentSpec, told: Dict[str, Any], 
                 spec.task_root,
                 Confinement.filter,
                 Confinement.landlock_abi if spec.landlock else 0,
-            )
+            ),
+            go_on,
         )
     except OSError as exc:
         # Its control channel ends with our copy of it, which is answer enough.
         logs.write_line("[lambent] fork: {}".format(exc))
-        made = False
-    if made:
-        # Closed already; the object must not do it again, to whatever has its number by then.
-        commands.detach()
-        os.environ.update(told["variables"])
-        return True
-    descriptors.close_all(fds)
-    return False
 
 
 def _serve(spec: EnvironmentSpec, handler: Handler) -> NoReturn:
