@@ -196,7 +196,7 @@ class Node:
         # What stands now stays: never looked at again by the collector, which then runs rarely.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 50, 100)
+        gc.set_threshold(GC_THRESHOLD, 5, 5)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         await serve(server, listener)
         log.info("drained", extra={"action": "drained"})

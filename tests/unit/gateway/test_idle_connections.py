@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -113,3 +115,22 @@ async def test_a_request_may_be_cut_anywhere(at: int) -> None:
     connection.protocol.data_received(INVOKE[at:])
     connection.answer()
     assert connection.transport.written.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("answered_first", [True, False])
+async def test_nothing_of_a_closed_connection_waits_for_a_collection(answered_first: bool) -> None:
+    connection = Connection(keep_alive_s=60)
+    connection.protocol.data_received(INVOKE)
+    gone = weakref.ref(connection.protocol)
+    if answered_first:
+        connection.answer()
+    connection.protocol.connection_lost(None)
+    if not answered_first:
+        connection.answer()
+    gc.disable()
+    try:
+        del connection
+        await asyncio.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()

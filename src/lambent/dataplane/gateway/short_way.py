@@ -82,6 +82,8 @@ class _Cycle:
         self.response_complete = True
         if not self.disconnected:
             self._protocol.write_answer(response, self._request_id, keep_alive=self.keep_alive)
+        else:
+            self._protocol.let_go()
 
 
 class ShortWayProtocol(HttpToolsProtocol):
@@ -188,6 +190,12 @@ class ShortWayProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """The connection is lost and nothing is being answered: nothing of it shall wait for a collection."""
+        self.cycle = self.parser = None  # type: ignore[assignment]
 
     def _unset_keepalive_if_required(self) -> None:
         """uvicorn calls it for each piece that comes; `on_message_begin` is enough."""

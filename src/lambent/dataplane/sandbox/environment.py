@@ -110,8 +110,6 @@ class Environment:
         self._spawned = spawned
         self._gauge = gauge
         self._deadlines = deadlines
-        self._on_time = self._time_out
-        self._on_reply = self._note_reply
         self._take_reply: TakeReply | None = None
         self._release = release
         self._state = EnvironmentState()
@@ -146,13 +144,13 @@ class Environment:
         """Wait for the end of init. Raises InitFailed from the runtime, Ended otherwise."""
         assert self._channel is not None
         began = time.perf_counter()
-        self._deadlines.enter(self._on_time, limit_ms)
+        self._deadlines.enter(self._time_out, limit_ms)
         try:
             measured = await self._channel.wait_ready()
         except ChannelClosed as exc:
             raise await self.how_it_ended(exc) from exc
         finally:
-            self._deadlines.leave(self._on_time)
+            self._deadlines.leave(self._time_out)
         if self._state.current is not State.STARTING:
             raise await self.how_it_ended(ChannelClosed())
         self.init_ms = (time.perf_counter() - began) * 1000 if measured is None else measured
@@ -165,12 +163,12 @@ class Environment:
         """
         assert self._channel is not None
         self.invocations += 1
-        self._deadlines.enter(self._on_time, limit_ms)
+        self._deadlines.enter(self._time_out, limit_ms)
         self._take_reply = take
-        self._channel.send(call, self._on_reply)
+        self._channel.send(call, self._note_reply)
 
     def _note_reply(self, reply: Reply | ChannelClosed) -> None:
-        self._deadlines.leave(self._on_time)
+        self._deadlines.leave(self._time_out)
         take, self._take_reply = self._take_reply, None
         assert take is not None
         take(reply)
@@ -227,10 +225,13 @@ class Environment:
     async def _stop(self) -> None:
         self.kill()
         await self._spawned.exited
-        if self._channel is not None:
-            self._channel.close()
-        if self._log is not None:
-            self._log.close()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+        pipe, self._log = self._log, None
+        if pipe is not None:
+            # It holds who is told of its lines, who knows of us: not until a collection, which is rare here.
+            pipe.close()
         with contextlib.suppress(Exception):
             os.close(await self._spawned.pidfd)
         self._release()
