@@ -314,6 +314,7 @@ async def build(
             invoker=dispatch,
             documents=documents,
             own_url=_endpoint(settings, listener),
+            account=account.id,
         )
         code_buckets.storage = event_plane.storage
     services = join_services(operations(plane), event_plane)

@@ -52,6 +52,9 @@ _Paths = Annotated[dict[str, str], Meta(description='a table of paths, "python3.
 _Connections = Annotated[
     dict[str, dict[str, str]], Meta(description='a table of connections, [connections.NAME] with url = "..."')
 ]
+_Folders = Annotated[
+    dict[str, dict[str, str]], Meta(description='a table of folders, [folders.NAME] with path and bucket = "..."')
+]
 _Isolation = Annotated[Literal["auto", "namespace", "process"], Meta(description="auto, namespace or process")]
 _Scratch = Annotated[Literal["auto", "tmpfs"], Meta(description="auto (disk images where they can be had) or tmpfs")]
 _Missed = Annotated[Literal["once", "all", "skip"], Meta(description="once, all or skip")]
@@ -179,6 +182,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: _Paths = {}
     connections: _Connections = {}
     """Sources beyond this node that event source mappings may read; docs/events.md says what each kind takes."""
+    folders: _Folders = {}
+    """Folders of this machine that are taken into buckets; docs/events.md, "Watched folders"."""
     upstream: Upstream = msgspec.field(default_factory=Upstream)
 
     def __repr__(self) -> str:

@@ -24,6 +24,8 @@ from lambent.events.async_invoke.migration import migrate
 from lambent.events.buses import store as bus_store
 from lambent.events.buses.buses import BusService
 from lambent.events.deliveries import Deliveries, Delivery
+from lambent.events.folders import store as folder_store
+from lambent.events.folders.mirror import FolderMirror, WatchedFolder
 from lambent.events.intakes import containers
 from lambent.events.intakes import store as intake_store
 from lambent.events.intakes.api import HookSettings
@@ -82,6 +84,7 @@ SCHEMAS: tuple[Schema, ...] = (
     bus_store.SCHEMA,
     mapping_store.SCHEMA,
     storage_store.SCHEMA,
+    folder_store.SCHEMA,
 )
 """Of every module, in the order in which they may refer to each other."""
 
@@ -109,10 +112,12 @@ async def open_event_plane(
     invoker: Invoker,
     documents: Documents,
     own_url: str,
+    account: str,
 ) -> EventPlane:
     """Build and start every module; `stack` stops them in reverse order. Raises OperatorError.
 
-    `documents` may hold events of earlier versions; `own_url` is where this machine reaches the node.
+    `documents` may hold events of earlier versions; `own_url` is where this machine reaches the node; `account` has
+    what the settings give to none.
     """
     tables = open_tables(folder.path / FILE, SCHEMAS)
     stack.push_async_callback(tables.close)
@@ -142,6 +147,7 @@ async def open_event_plane(
     # Last: what waits may have to be delivered to any of the above.
     await events.start()
     stack.push_async_callback(events.stop)
+    await open_folders(plane, settings, tables, stack, account=account)
     return plane
 
 
@@ -155,6 +161,43 @@ async def open_storage(
         raise OperatorError(f"The objects in {folder.path / 'storage'} cannot be read: {exc}") from exc
     stack.push_async_callback(storage.stop)
     return storage
+
+
+async def open_folders(
+    plane: EventPlane, settings: Settings, tables: Tables, stack: contextlib.AsyncExitStack, *, account: str
+) -> None:
+    for name, given in settings.folders.items():
+        folder = read_folder(name, given, account=account)
+        try:
+            if not await plane.storage.has_bucket(folder.account, folder.bucket):
+                await plane.storage.create_bucket(folder.account, settings.region, folder.bucket)
+        except CallerError as exc:
+            raise OperatorError(f"folders.{name}.bucket: {folder.bucket!r} cannot be made: {exc.message}") from exc
+        mirror = FolderMirror(folder, tables, plane.storage)
+        await mirror.start()
+        stack.push_async_callback(mirror.stop)
+
+
+def read_folder(name: str, given: Mapping[str, str], *, account: str) -> WatchedFolder:
+    """Raises OperatorError."""
+    known = {"path", "bucket", "prefix", "account"}
+    for key in given:
+        if key not in known:
+            raise OperatorError(
+                f"folders.{name}.{key}: there is no such setting; there are {', '.join(sorted(known))}."
+            )
+    for key in ("path", "bucket"):
+        if not given.get(key):
+            raise OperatorError(f'folders.{name}.{key} is missing: write {key} = "..." below [folders.{name}].')
+    if not given["path"].startswith("/"):
+        raise OperatorError(f"folders.{name}.path must begin with a slash, not be {given['path']!r}.")
+    return WatchedFolder(
+        name=name,
+        path=given["path"],
+        bucket=given["bucket"],
+        prefix=given.get("prefix", ""),
+        account=given.get("account", account),
+    )
 
 
 def open_functions(plane: EventPlane, directory: Directory, accept: Accept) -> None:

@@ -25,6 +25,9 @@ from lambent.substrate.ports import Connection, Tables
 
 _READ_AGAIN = 3
 
+Also = Callable[[Connection], None]
+"""What is written in the same transaction."""
+
 
 class StorageService:
     """Buckets in the tables, bytes below `root`. Started, it tells what happens to objects."""
@@ -58,20 +61,47 @@ class StorageService:
 
     async def put_object(self, account: str, bucket: str, key: str, data: bytes) -> None:
         """Of the node's own services, for an account. Returns when it is durable. Raises CallerError."""
+        await self.put_stream(account, bucket, key, _once(data))
+
+    async def put_stream(
+        self, account: str, bucket: str, key: str, data: AsyncIterator[bytes], *, also: Also = lambda _connection: None
+    ) -> None:
+        """As `put_object`. `also` is part of the transaction. What `data` raises leaves nothing behind."""
         check_key(key)
-        call = Call(RequestContext(account=account, region="", access_key="", request_id=new_request_id()))
-        async with self.files.writing(_once(data), []) as written:
+        call = _own_call(account)
+        async with self.files.writing(data, []) as written:
             stored = StoredObject(
-                size=len(data), etag=written.md5.hex(), modified_at=self._now(), pieces=(written.piece,)
+                size=written.piece.size, etag=written.md5.hex(), modified_at=self._now(), pieces=(written.piece,)
             )
 
             def work(connection: Connection) -> tuple[list[str], list[str]]:
                 found = store.find_bucket(connection, account, bucket)
                 freed = store.put_object(connection, bucket, key, stored, Conditions())
+                also(connection)
                 change = Change("ObjectCreated:Put", found, key, stored, stored.modified_at)
                 return freed, announce(connection, call, change)
 
             await self._objects.settle(*await self._tables.write(work))
+
+    async def delete_object(
+        self, account: str, bucket: str, key: str, *, also: Also = lambda _connection: None
+    ) -> None:
+        """Of the node's own services; one that is not there is no error. Raises CallerError."""
+        call = _own_call(account)
+
+        def work(connection: Connection) -> tuple[list[str], list[str]]:
+            found = store.find_bucket(connection, account, bucket)
+            freed = store.delete_object(connection, bucket, key, Conditions())
+            also(connection)
+            if freed is None:
+                return [], []
+            return freed, announce(connection, call, Change("ObjectRemoved:Delete", found, key, None, self._now()))
+
+        await self._objects.settle(*await self._tables.write(work))
+
+    async def create_bucket(self, account: str, region: str, bucket: str) -> None:
+        """Raises CallerError."""
+        await self.operations["CreateBucket"](_own_call(account, region), {"Bucket": bucket})
 
     async def has_bucket(self, account: str, bucket: str) -> bool:
         def work(connection: Connection) -> bool:
@@ -103,6 +133,10 @@ class StorageService:
 
     async def _drop_unused(self, digest: str) -> bool:
         return await self._tables.write(lambda connection: store.drop_unused(connection, digest))
+
+
+def _own_call(account: str, region: str = "") -> Call:
+    return Call(RequestContext(account=account, region=region, access_key="", request_id=new_request_id()))
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
