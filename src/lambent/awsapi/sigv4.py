@@ -293,9 +293,13 @@ def sign(
     region: str,
     service: str = "lambda",
     session_token: str = "",
+    payload_hash: str = "",
     at: float | None = None,
 ) -> dict[str, str]:
-    """The headers of a signed request: those given, `host`, `x-amz-date`, `authorization`, and the token if any."""
+    """The headers of a signed request: those given, `host`, `x-amz-date`, `authorization`, and the token if any.
+
+    `payload_hash` replaces that of the body, where the body is not signed.
+    """
     parts = urlsplit(url)
     stamp = _stamp(time.time() if at is None else at)
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
@@ -306,7 +310,8 @@ def sign(
     lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
     path = _canonical_path((parts.path or "/").encode(), service)
     query = _canonical_query(parts.query.encode())
-    canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
+    hashed = payload_hash or hashlib.sha256(body).hexdigest()
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{hashed}"
     scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
     signature = _sign_text(canonical, stamp, scope, _derive(secret, stamp[:8], region, service))
     credential = f"Credential={access_key}/{scope}"

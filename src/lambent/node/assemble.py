@@ -383,7 +383,7 @@ def _open_buckets(
 ) -> StreamingApi | None:
     if plane is None:
         return None
-    return StorageEdge(authenticator, plane.storage.files, plane.storage.operations)
+    return StorageEdge(authenticator, plane.storage.files, plane.storage.operations, plane.storage.front)
 
 
 async def _refuse_event(_target: Target, _invocation: Invocation) -> None:

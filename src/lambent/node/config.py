@@ -142,6 +142,25 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     s3: S3 | None = None
 
 
+class BulkS3(msgspec.Struct, frozen=True, kw_only=True):
+    """The S3-compatible store in which the objects of some buckets lie. The first four or none."""
+
+    endpoint_url: _Url = ""
+    access_key_id: _Text = ""
+    secret_access_key: _Text = ""
+    buckets: _Texts = []
+    """Names, or patterns such as `bulk-*`."""
+    region: _Text = "us-east-1"
+
+    def __repr__(self) -> str:
+        """Without the secret, so that no log or traceback can show it."""
+        return f"BulkS3(endpoint_url={self.endpoint_url!r}, buckets={self.buckets!r})"
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True):
+    s3: BulkS3 | None = None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a node is told. docs/cli.md, "Settings", says what each one means."""
 
@@ -185,6 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     folders: _Folders = {}
     """Folders of this machine that are taken into buckets; docs/events.md, "Watched folders"."""
     upstream: Upstream = msgspec.field(default_factory=Upstream)
+    storage: Storage = msgspec.field(default_factory=Storage)
 
     def __repr__(self) -> str:
         """Without connections, which have passwords in them."""
@@ -378,9 +398,10 @@ def _check(settings: Settings) -> None:
             close = difflib.get_close_matches(runtime, (*PYTHONS, *NODES), n=1)
             fix = f"did you mean {close[0]}?" if close else f"there are {', '.join((*PYTHONS, *NODES))}."
             raise OperatorError(f'runtimes: "{runtime}" has no interpreter to name; {fix}')
-    s3 = settings.upstream.s3
-    if s3 is None:
-        return
-    for name in ("endpoint_url", "access_key_id", "secret_access_key"):
-        if not getattr(s3, name):
-            raise OperatorError(f"upstream.s3.{name} is missing; set it beside the others of [upstream.s3].")
+    for table, s3, names in (
+        ("upstream.s3", settings.upstream.s3, ()),
+        ("storage.s3", settings.storage.s3, ("buckets",)),
+    ):
+        for name in ("endpoint_url", "access_key_id", "secret_access_key", *names) if s3 is not None else ():
+            if not getattr(s3, name):
+                raise OperatorError(f"{table}.{name} is missing; set it beside the others of [{table}].")

@@ -50,6 +50,7 @@ from lambent.events.schedules import store as schedule_store
 from lambent.events.schedules import timers
 from lambent.events.schedules.schedules import ScheduleService
 from lambent.events.storage import store as storage_store
+from lambent.events.storage.bulk_store import BulkStore, StoreSettings
 from lambent.events.storage.storage import StorageService
 from lambent.events.topics import store as topic_store
 from lambent.events.topics.forms import Links
@@ -122,7 +123,7 @@ async def open_event_plane(
     tables = open_tables(folder.path / FILE, SCHEMAS)
     stack.push_async_callback(tables.close)
     deliveries = Deliveries()
-    storage = await open_storage(folder, tables, deliveries, stack)
+    storage = await open_storage(settings, folder, tables, deliveries, stack)
     events = AsyncInvoker(
         tables,
         invoker,
@@ -152,9 +153,18 @@ async def open_event_plane(
 
 
 async def open_storage(
-    folder: DataFolder, tables: Tables, deliveries: Deliveries, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    folder: DataFolder,
+    tables: Tables,
+    deliveries: Deliveries,
+    stack: contextlib.AsyncExitStack,
 ) -> StorageService:
-    storage = StorageService(tables, deliveries, folder.path / "storage")
+    s3 = settings.storage.s3
+    bulk = None
+    if s3 is not None:
+        given = (s3.endpoint_url, s3.access_key_id, s3.secret_access_key, s3.region, s3.buckets)
+        bulk = BulkStore(StoreSettings(*given))
+    storage = StorageService(tables, deliveries, folder.path / "storage", bulk=bulk)
     try:
         await storage.start()
     except OSError as exc:

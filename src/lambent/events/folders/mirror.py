@@ -54,7 +54,7 @@ class Objects(Protocol):
     """See `storage.StorageService`."""
 
     async def put_stream(
-        self, account: str, bucket: str, key: str, data: AsyncIterator[bytes], *, also: Also
+        self, account: str, bucket: str, key: str, data: AsyncIterator[bytes], *, size: int, also: Also
     ) -> None: ...
 
     async def delete_object(self, account: str, bucket: str, key: str, *, also: Also) -> None: ...
@@ -252,6 +252,7 @@ class FolderMirror:
                 folder.bucket,
                 folder.prefix + path,
                 _read(fd, stamp),
+                size=stamp.size,
                 also=lambda connection: store.put(connection, folder.name, path, stamp),
             )
         finally:

@@ -16,12 +16,13 @@ import msgspec
 
 from lambent.events.deliveries import Deliveries
 from lambent.events.storage import notifications, refusals, store
+from lambent.events.storage.bulk_store import BulkStore
 from lambent.events.storage.calls import Call, Operation, Result
 from lambent.events.storage.files import Files
 from lambent.events.storage.listing import Page, list_page
 from lambent.events.storage.model import Bucket, Listed
 from lambent.events.storage.objects import moment, read_tags, refuse_unserved, show_tags
-from lambent.model.errors import CallerError
+from lambent.model.errors import CallerError, PlatformError
 from lambent.model.identifiers import new_hex
 from lambent.substrate.ports import Connection, Tables
 
@@ -36,8 +37,15 @@ _RESERVED = frozenset({"2015-03-31"})
 
 class Buckets:
     def __init__(
-        self, tables: Tables, files: Files, deliveries: Deliveries, *, now: Callable[[], float] = time.time
+        self,
+        tables: Tables,
+        files: Files,
+        deliveries: Deliveries,
+        *,
+        bulk: BulkStore | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        self._bulk = bulk
         self._tables = tables
         self._files = files
         self._deliveries = deliveries
@@ -84,7 +92,19 @@ class Buckets:
                 f"The {location} location constraint is incompatible with this node's region, {context.region}.",
             )
         tags = read_tags(stated.get("Tags", []), MOST_TAGS)
-        bucket = Bucket(name=name, account=context.account, region=context.region, created_at=self._now(), tags=tags)
+        in_bulk = self._bulk is not None and self._bulk.owns(name)
+        bucket = Bucket(
+            name=name,
+            account=context.account,
+            region=context.region,
+            created_at=self._now(),
+            tags=tags,
+            bulk=in_bulk,
+        )
+        if self._bulk is not None and in_bulk:
+            # One that is another account's here must not be touched there.
+            await self._tables.read(lambda connection: store.check_free(connection, context.account, name))
+            await self._bulk.create_bucket(name)
 
         def work(connection: Connection) -> None:
             if len(store.list_buckets(connection, context.account)) >= MOST_BUCKETS:
@@ -95,6 +115,12 @@ class Buckets:
         return Result({"Location": f"/{name}", "BucketArn": notifications.arn_of(name)})
 
     async def delete(self, call: Call, parameters: dict[str, Any]) -> Result:
+        found = await self._find(call, parameters)
+        if found.bulk:
+            if self._bulk is None:
+                raise PlatformError(f"The bucket {found.name} lies in a store that is not named in [storage.s3].")
+            await self._bulk.delete_bucket(found.name)
+
         def work(connection: Connection) -> list[str]:
             return store.delete_bucket(connection, call.context.account, parameters["Bucket"])
 

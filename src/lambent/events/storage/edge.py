@@ -24,7 +24,9 @@ from lambent.events.storage import refusals
 from lambent.events.storage.body import Body, Receive
 from lambent.events.storage.calls import Call, Download, Operation, Result
 from lambent.events.storage.files import Files
+from lambent.events.storage.front import FORWARDED, StorageFront
 from lambent.events.storage.notifications import lower_filter_names
+from lambent.events.storage.objects import parse_source
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.identifiers import new_request_id
 
@@ -62,10 +64,18 @@ class Authenticator(Protocol):
 class StorageEdge:
     """Implements the gateway's `StreamingApi`."""
 
-    def __init__(self, authenticator: Authenticator, files: Files, operations: Mapping[str, Operation]) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        files: Files,
+        operations: Mapping[str, Operation],
+        front: StorageFront | None = None,
+    ) -> None:
+        """`front` serves the buckets whose objects lie in another store."""
         self._authenticator = authenticator
         self._files = files
         self._operations = operations
+        self._front = front
         self._codec: RestXml | None = None
 
     def serves(self, scope: Scope) -> bool:
@@ -109,6 +119,8 @@ class StorageEdge:
         parameters = self._parse(model, labels, request)
         if parameters.get("ExpectedBucketOwner", context.account) != context.account:
             raise refusals.access_denied()
+        if await self._forward(model, call, parameters, request, answer):
+            return
         for _ in range(_READ_AGAIN):
             result = await operation(call, parameters)
             if result.download is None:
@@ -120,6 +132,29 @@ class StorageEdge:
                     return
             # Replaced between the look and the hold: what is there now is as good.
         raise PlatformError("The object is being replaced all the time; try again.", retry_safe=True)
+
+    async def _forward(
+        self, model: OperationModel, call: Call, parameters: dict[str, Any], request: HttpRequest, answer: _Answer
+    ) -> bool:
+        """Whether the bucket's objects lie in another store, which has answered."""
+        if self._front is None or model.name not in FORWARDED:
+            return False
+        account = call.context.account
+        bucket = await self._front.find(account, parameters["Bucket"])
+        if bucket is None:
+            if "CopySource" in parameters:
+                source, _ = parse_source(parameters["CopySource"])
+                if source != parameters["Bucket"] and await self._front.find(account, source) is not None:
+                    raise refusals.not_implemented(
+                        "Copying from the store behind this node into one of its own buckets"
+                    )
+            return False
+        async with self._front.forward(model.name, call, bucket, parameters, request) as reply:
+            if reply.stream is not None:
+                await answer.stream(reply.response, reply.stream)
+            else:
+                await answer.write(reply.response)
+        return True
 
     def _read(self, result: Result) -> AsyncGenerator[bytes, None]:
         download = result.download

@@ -29,6 +29,20 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     to_bus: bool = False
     """Every event also goes to the account's default bus."""
     tags: dict[str, str] = {}
+    bulk: bool = False
+    """Its objects lie in the store behind this node."""
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that the store behind this node is about to be asked for, and that is to be told."""
+
+    id: str
+    account: str
+    bucket: str
+    key: str
+    name: str
+    """ObjectCreated:Put"""
+    at: float
 
 
 class StoredObject(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,13 +13,15 @@ from lambent.events.deliveries import Deliveries
 from lambent.events.handover import HandOvers
 from lambent.events.storage import notifications, refusals, store
 from lambent.events.storage.buckets import Buckets
+from lambent.events.storage.bulk_store import BulkStore
 from lambent.events.storage.calls import Call, Operation
 from lambent.events.storage.files import Files
-from lambent.events.storage.model import Conditions, StoredObject
+from lambent.events.storage.front import Own, StorageFront
+from lambent.events.storage.model import Bucket, Conditions, StoredObject
 from lambent.events.storage.notifications import Change, announce
 from lambent.events.storage.objects import Objects, check_key
 from lambent.events.storage.uploads import Uploads
-from lambent.model.errors import CallerError, PlatformError
+from lambent.model.errors import CallerError, OperatorError, PlatformError
 from lambent.model.identifiers import new_request_id
 from lambent.substrate.ports import Connection, Tables
 
@@ -33,15 +35,23 @@ class StorageService:
     """Buckets in the tables, bytes below `root`. Started, it tells what happens to objects."""
 
     def __init__(
-        self, tables: Tables, deliveries: Deliveries, root: Path, *, now: Callable[[], float] = time.time
+        self,
+        tables: Tables,
+        deliveries: Deliveries,
+        root: Path,
+        *,
+        bulk: BulkStore | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`bulk` holds the objects of the buckets that are made there."""
         self._tables = tables
         self._now = now
         self.files = Files(root, self._drop_unused)
         self._handovers = HandOvers(notifications.BOX, tables, deliveries, now=now)
         self._objects = Objects(tables, self.files, self._handovers.ring, now=now)
         uploads = Uploads(tables, self.files, self._objects, now=now)
-        buckets = Buckets(tables, self.files, deliveries, now=now)
+        buckets = Buckets(tables, self.files, deliveries, bulk=bulk, now=now)
+        self.front = StorageFront(tables, bulk, self._handovers.ring, now=now) if bulk is not None else None
         self.operations: Mapping[str, Operation] = {
             **buckets.operations(),
             **self._objects.operations(),
@@ -49,26 +59,50 @@ class StorageService:
         }
 
     async def start(self) -> None:
-        """Remove what a killed node left, and go on with what it was about to tell. Raises OSError."""
+        """Remove what a killed node left, and go on with what it was about to tell.
+
+        Raises OSError, and OperatorError when the store is not named in which buckets have their objects.
+        """
+        left = await self._tables.read(store.list_bulk) if self.front is None else []
+        if left:
+            raise OperatorError(
+                f"The bucket {left[0]} has its objects in another store; name it below [storage.s3] in lambent.toml."
+            )
         await asyncio.to_thread(self.files.open)
         for prefix in await asyncio.to_thread(self.files.prefixes):
             used = await self._tables.read(partial(store.list_used, prefix=prefix))
             await asyncio.to_thread(self.files.sweep, prefix, used)
         await self._handovers.start()
+        if self.front is not None:
+            self.front.start()
 
     async def stop(self) -> None:
+        if self.front is not None:
+            await self.front.stop()
         await self._handovers.stop()
 
     async def put_object(self, account: str, bucket: str, key: str, data: bytes) -> None:
         """Of the node's own services, for an account. Returns when it is durable. Raises CallerError."""
-        await self.put_stream(account, bucket, key, _once(data))
+        await self.put_stream(account, bucket, key, _once(data), size=len(data))
 
     async def put_stream(
-        self, account: str, bucket: str, key: str, data: AsyncIterator[bytes], *, also: Also = lambda _connection: None
+        self,
+        account: str,
+        bucket: str,
+        key: str,
+        data: AsyncIterator[bytes],
+        *,
+        size: int,
+        also: Also = lambda _connection: None,
     ) -> None:
-        """As `put_object`. `also` is part of the transaction. What `data` raises leaves nothing behind."""
+        """As `put_object`. `also` is written with the object; what `data` raises leaves nothing behind."""
         check_key(key)
         call = _own_call(account)
+        bulk = await self._find_bulk(account, bucket)
+        if bulk is not None:
+            front, found = bulk
+            await front.put(Own(call, found, key, also), data, size)
+            return
         async with self.files.writing(data, []) as written:
             stored = StoredObject(
                 size=written.piece.size, etag=written.md5.hex(), modified_at=self._now(), pieces=(written.piece,)
@@ -88,6 +122,11 @@ class StorageService:
     ) -> None:
         """Of the node's own services; one that is not there is no error. Raises CallerError."""
         call = _own_call(account)
+        bulk = await self._find_bulk(account, bucket)
+        if bulk is not None:
+            front, found = bulk
+            await front.delete(Own(call, found, key, also))
+            return
 
         def work(connection: Connection) -> tuple[list[str], list[str]]:
             found = store.find_bucket(connection, account, bucket)
@@ -115,6 +154,10 @@ class StorageService:
 
     async def read_object(self, account: str, bucket: str, key: str, limit_bytes: int) -> bytes:
         """All of an object, of which at most so much is read. Raises CallerError `NoSuchBucket`, `NoSuchKey`."""
+        bulk = await self._find_bulk(account, bucket)
+        if bulk is not None:
+            front, found_bucket = bulk
+            return await front.read(found_bucket, key, limit_bytes)
 
         def find(connection: Connection) -> StoredObject:
             store.find_bucket(connection, account, bucket)
@@ -130,6 +173,12 @@ class StorageService:
                     read = self.files.read(stored.pieces, 0, min(stored.size, limit_bytes))
                     return b"".join([piece async for piece in read])
         raise PlatformError(f"s3://{bucket}/{key} is being replaced all the time; try again.", retry_safe=True)
+
+    async def _find_bulk(self, account: str, bucket: str) -> tuple[StorageFront, Bucket] | None:
+        if self.front is None:
+            return None
+        found = await self.front.find(account, bucket)
+        return (self.front, found) if found is not None else None
 
     async def _drop_unused(self, digest: str) -> bool:
         return await self._tables.write(lambda connection: store.drop_unused(connection, digest))

@@ -12,7 +12,7 @@ import msgspec
 
 from lambent.events.storage import refusals
 from lambent.events.storage.files import Piece
-from lambent.events.storage.model import Bucket, Conditions, Listed, Part, StoredObject, Upload
+from lambent.events.storage.model import Bucket, Conditions, Intent, Listed, Part, StoredObject, Upload
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Connection, Schema
 
@@ -40,10 +40,32 @@ SCHEMA = Schema(
             digest TEXT PRIMARY KEY, uses INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID;
         """,
+        """
+        CREATE TABLE storage_intents (id TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+        """,
     ),
 )
 
 _pack = msgspec.msgpack.encode
+
+
+# Changes in the store behind this node.
+
+
+def put_intents(connection: Connection, intents: Iterable[Intent]) -> None:
+    for intent in intents:
+        connection.execute("INSERT INTO storage_intents VALUES (?, ?)", (intent.id, _pack(intent)))
+
+
+def drop_intents(connection: Connection, ids: Iterable[str]) -> None:
+    for id_ in ids:
+        connection.execute("DELETE FROM storage_intents WHERE id = ?", (id_,))
+
+
+def list_intents(connection: Connection) -> list[Intent]:
+    """The oldest first."""
+    rows = connection.execute("SELECT record FROM storage_intents")
+    return sorted((msgspec.msgpack.decode(record, type=Intent) for (record,) in rows), key=lambda intent: intent.at)
 
 
 # Buckets.
@@ -60,23 +82,28 @@ def find_bucket(connection: Connection, account: str, name: str) -> Bucket:
     return bucket
 
 
-def create_bucket(connection: Connection, bucket: Bucket) -> None:
+def check_free(connection: Connection, account: str, name: str) -> None:
     """Raises CallerError (409) for a name that is taken, whoever has it."""
-    owner = connection.execute("SELECT account FROM storage_buckets WHERE name = ?", (bucket.name,)).get
-    if owner == bucket.account:
+    owner = connection.execute("SELECT account FROM storage_buckets WHERE name = ?", (name,)).get
+    if owner == account:
         raise CallerError(
             "BucketAlreadyOwnedByYou",
             "Your previous request to create the named bucket succeeded and you already own it.",
             status=409,
-            members={"BucketName": bucket.name},
+            members={"BucketName": name},
         )
     if owner is not None:
         raise CallerError(
             "BucketAlreadyExists",
             "The requested bucket name is not available. The bucket namespace is shared by all accounts of the node.",
             status=409,
-            members={"BucketName": bucket.name},
+            members={"BucketName": name},
         )
+
+
+def create_bucket(connection: Connection, bucket: Bucket) -> None:
+    """Raises CallerError (409) for a name that is taken, whoever has it."""
+    check_free(connection, bucket.account, bucket.name)
     put_bucket(connection, bucket)
 
 
@@ -99,6 +126,15 @@ def delete_bucket(connection: Connection, account: str, name: str) -> list[str]:
     freed = [digest for upload in uploads for digest in delete_upload(connection, upload)]
     connection.execute("DELETE FROM storage_buckets WHERE name = ?", (name,))
     return freed
+
+
+def list_bulk(connection: Connection) -> list[str]:
+    """Names of the buckets whose objects lie in the store behind this node."""
+    found = [
+        msgspec.msgpack.decode(record, type=Bucket)
+        for (record,) in connection.execute("SELECT record FROM storage_buckets")
+    ]
+    return sorted(bucket.name for bucket in found if bucket.bulk)
 
 
 def list_buckets(connection: Connection, account: str) -> list[Bucket]:

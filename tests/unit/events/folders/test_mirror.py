@@ -47,6 +47,7 @@ class Watched(StorageService):
         key: str,
         data: AsyncIterator[bytes],
         *,
+        size: int,
         also: mirrors.Also = lambda _connection: None,
     ) -> None:
         if self.refuse is not None:
@@ -60,7 +61,7 @@ class Watched(StorageService):
         def note(connection: Connection) -> None:
             also(connection)
 
-        await super().put_stream(account, bucket, key, pass_on(), also=note)
+        await super().put_stream(account, bucket, key, pass_on(), size=size, also=note)
         self.told.append(("put", key))
 
     async def delete_object(
