@@ -101,3 +101,20 @@ def test_module_state_is_kept_and_a_timeout_replaces_the_environment(deploy: Dep
     assert [function().payload, function().payload] == [1, 2]
     assert function({"hang": True}).payload["errorType"] == "Sandbox.Timedout"
     assert function().payload == 1
+
+
+def test_an_exception_nobody_caught_ends_the_environment_and_not_the_next_invocation(deploy: Deploy) -> None:
+    function = deploy(
+        {
+            "index.js": "exports.handler = async (e) => { if (!e.lose) return 'well';"
+            " Promise.reject(new Error('lost')); await new Promise((r) => setTimeout(r, 50)); return 1; };"
+        },
+        Runtime=RUNTIME,
+        Handler="index.handler",
+    )
+    for _ in range(3):
+        assert function({"lose": True}).payload["errorType"] == "Runtime.UnhandledPromiseRejection"
+        answer = function()
+        assert answer.payload == "well"
+        assert answer.log.count("START RequestId") == 1
+        assert "Init Duration" in answer.log
