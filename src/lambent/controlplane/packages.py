@@ -232,13 +232,11 @@ def _remove(folder: Path) -> None:
     left = [folder]
     while left:
         emptied = left.pop()
-        for entry in list(os.scandir(emptied)):
-            if entry.is_dir(follow_symlinks=False):
-                raised = folder.with_name(f"{folder.name}.{os.urandom(4).hex()}")
-                os.rename(entry.path, raised)
-                left.append(raised)
+        for entry in list(emptied.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                left.append(entry.rename(folder.with_name(f"{folder.name}.{os.urandom(4).hex()}")))
             else:
-                os.unlink(entry.path)
+                entry.unlink()
         emptied.rmdir()
 
 

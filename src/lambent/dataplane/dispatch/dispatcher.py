@@ -57,6 +57,13 @@ class Stopping(PlatformError):
         super().__init__("The node is stopping; send the request again.", retry_safe=True)
 
 
+class Interrupted(PlatformError):
+    """The node stopped while the function ran."""
+
+    def __init__(self) -> None:
+        super().__init__("The node stopped before the function had answered; it may have begun its work.")
+
+
 Done = Callable[[Outcome | Exception], None]
 
 
@@ -508,6 +515,9 @@ class Dispatcher:
             if self._may_hand_on(environment, closed, ended):
                 await self._hand_on(run, environment)
                 return
+            if self._stopped or (self._stopping and ended.status is None):
+                # Ended by the node, not by itself: not an answer of the function's.
+                raise Interrupted
             elapsed_ms = (time.perf_counter() - run.began) * 1000
             result = self._books.conclude_failed(environment, run.target, run.invocation, ended, elapsed_ms)
         except Exception as exc:
