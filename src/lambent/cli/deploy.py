@@ -27,7 +27,7 @@ from lambent.cli.project.languages import (
     missing_modules,
 )
 from lambent.cli.project.project import Project, read_project
-from lambent.cli.session import json_option, with_client
+from lambent.cli.session import complete_runtime, json_option, with_client
 from lambent.client.client import Client
 from lambent.client.shapes import FunctionConfiguration
 
@@ -76,10 +76,13 @@ def _read_variables(ctx: click.Context, option: click.Parameter, values: tuple[s
 
 
 @click.command("deploy")
-@click.argument("path", type=Path)
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="The function's name. [the folder's]")
 @click.option(
-    "--runtime", metavar="NAME", help="Such as python3.12, nodejs22.x. [what the code asks for, else the newest]"
+    "--runtime",
+    metavar="NAME",
+    shell_complete=complete_runtime,
+    help="Such as python3.12, nodejs22.x. [what the code asks for, else the newest]",
 )
 @click.option("--handler", metavar="NAME", help="Such as app.handler. [found in the code]")
 @click.option("--memory", metavar="MB", type=click.IntRange(128, 10_240), help="128 to 10240. [128]")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lambent.cli.output import is_terminal, note, write_facts, write_json, write_table
+from lambent.cli.output import is_terminal, note, say, write_facts, write_json, write_table
 from lambent.cli.session import json_option, with_client
 from lambent.client.client import Client
 
@@ -81,11 +81,13 @@ def show_event(client: Client, request_id: str, as_json: bool) -> None:
             ("Function", _name(event)),
             ("State", event["state"]),
             ("Accepted", _show_time(event["accepted_at"])),
-            ("Error", event["error"]),
+            *([("Error", event["error"])] if event["error"] else []),
         ]
     )
+    say()
     rows = [[str(each["number"]), _show_time(each["started_at"]), each["outcome"]] for each in event["history"]]
     write_table(["ATTEMPT", "STARTED", "OUTCOME"], rows, right=["ATTEMPT"])
+    say()
     write_json(event["payload"])
 
 
