@@ -91,6 +91,14 @@ def test_a_node_serves_health_without_a_signature_and_nothing_else(tmp_path: Pat
         assert (node.profile.stat().st_mode & 0o777) == 0o600
 
 
+def test_the_address_that_a_node_prints_can_be_used_as_it_stands(tmp_path: Path) -> None:
+    with (
+        LambentNode(tmp_path / "data", arguments=["--host", "::1"]).running() as node,
+        urllib.request.urlopen(f"{node.endpoint}/health") as response,
+    ):
+        assert response.status == 200
+
+
 def test_sigterm_lets_running_invocations_finish_and_leaves_nothing(tmp_path: Path) -> None:
     node = LambentNode(tmp_path / "data")
     node.start()
