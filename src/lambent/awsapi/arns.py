@@ -18,6 +18,7 @@ _LAYER = re.compile(
     r"(?:arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):layer:)?"
     r"(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<version>[0-9]{1,18}))?"
 )
+_QUALIFIER = re.compile(r"\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_$-]{1,128}")
 _LONGEST_REFERENCE = 512
 
 
@@ -54,6 +55,12 @@ def parse_function(reference: str, qualifier: str | None = None, *, context: Req
             f"1 validation error detected: Value '{reference}' at 'functionName' failed to satisfy constraint: Member "
             "must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?"
             "(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?",
+        )
+    if qualifier and _QUALIFIER.fullmatch(qualifier) is None:
+        raise CallerError(
+            "ValidationException",
+            f"1 validation error detected: Value '{qualifier}' at 'qualifier' failed to satisfy constraint: Member "
+            "must satisfy regular expression pattern: \\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
         )
     region, account, name, own_qualifier = split
     if own_qualifier and qualifier and own_qualifier != qualifier:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,11 +18,20 @@ from lambent.cli.project.archive import write_zip
 from lambent.cli.project.dependencies import REQUIREMENTS, has_requirements, install, installed_files
 from lambent.cli.project.files import PackageFile
 from lambent.cli.project.handlers import check_handler, find_handler
-from lambent.cli.project.languages import choose_runtime, family_of, find_family, find_pin, missing_modules
+from lambent.cli.project.languages import (
+    check_available,
+    choose_runtime,
+    family_of,
+    find_family,
+    find_pin,
+    missing_modules,
+)
 from lambent.cli.project.project import Project, read_project
-from lambent.cli.session import json_option, with_client
+from lambent.cli.session import complete_runtime, json_option, with_client
 from lambent.client.client import Client
 from lambent.client.shapes import FunctionConfiguration
+
+_VARIABLE = re.compile("[a-zA-Z][a-zA-Z0-9_]+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +66,30 @@ def _read_pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, 
     return pairs
 
 
+def _read_variables(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = _read_pairs(ctx, option, values)
+    for name in pairs:
+        if _VARIABLE.fullmatch(name) is None:
+            fix = "it must begin with a letter and have two or more letters, digits and _."
+            raise click.BadParameter(f"'{name}' cannot be the name of a variable: {fix}", ctx, option)
+    return pairs
+
+
 @click.command("deploy")
-@click.argument("path", type=Path)
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="The function's name. [the folder's]")
 @click.option(
-    "--runtime", metavar="NAME", help="Such as python3.12, nodejs22.x. [what the code asks for, else the newest]"
+    "--runtime",
+    metavar="NAME",
+    shell_complete=complete_runtime,
+    help="Such as python3.12, nodejs22.x. [what the code asks for, else the newest]",
 )
 @click.option("--handler", metavar="NAME", help="Such as app.handler. [found in the code]")
-@click.option("--memory", metavar="MB", type=int, help="128 to 10240. [128]")
-@click.option("--timeout", metavar="SECONDS", type=int, help="1 to 900. [3]")
-@click.option("--env", metavar="KEY=VALUE", multiple=True, callback=_read_pairs, help="Set a variable; more than once.")
+@click.option("--memory", metavar="MB", type=click.IntRange(128, 10_240), help="128 to 10240. [128]")
+@click.option("--timeout", metavar="SECONDS", type=click.IntRange(1, 900), help="1 to 900. [3]")
+@click.option(
+    "--env", metavar="KEY=VALUE", multiple=True, callback=_read_variables, help="Set a variable; more than once."
+)
 @click.option("--unset-env", metavar="KEY", multiple=True, help="Remove a variable.")
 @click.option("--layer", "layers", metavar="ARN", multiple=True, help="A layer version, in this order; more than once.")
 @click.option(
@@ -112,6 +136,8 @@ def _deploy(client: Client, project: Project, wishes: _Wishes, *, tags: Mapping[
     existing = client.find_function(project.name)
     old = existing["Configuration"] if existing is not None else None
     family = family_of(wishes.runtime) if wishes.runtime else find_family(project.files)
+    if wishes.runtime:
+        check_available(wishes.runtime, client.runtimes())
     runtime = wishes.runtime or _find_runtime(client, project, family, old)
     handler = _find_handler(project, family, wishes, old)
     note(f"{paint('✓', stream=sys.stderr, fg='green')} Found {handler} for {runtime}")

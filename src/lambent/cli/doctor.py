@@ -13,10 +13,10 @@ from lambent.node.config import load_settings
 
 
 @click.command("doctor")
-@click.option("--data-dir", metavar="DIR", help="As of `lambent up`.")
+@click.option("--data-dir", metavar="DIR", type=click.Path(), help="As of `lambent up`.")
 @click.option("--host", metavar="HOST", help="As of `lambent up`.")
 @click.option("--port", metavar="PORT", type=int, help="As of `lambent up`.")
-@click.option("--config", metavar="FILE", type=Path, help="As of `lambent up`.")
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="As of `lambent up`.")
 @json_option
 def command(config: Path | None, as_json: bool, **flags: Any) -> int:
     """Say what this machine can do for a node, and how to mend what is missing.

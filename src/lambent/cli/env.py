@@ -14,8 +14,10 @@ from lambent.client.client import Client
 from lambent.client.connection import Connection
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
-_IN_THE_WAY = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
-"""Would make tools use something else than the key below."""
+_IN_THE_WAY = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+"""Would make tools use something else than the key and the endpoint below: AWS itself, at worst."""
+_OF_ONE_SERVICE = "AWS_ENDPOINT_URL_"
+"""Goes before the endpoint of all services."""
 
 
 @click.command("env")
@@ -35,8 +37,8 @@ def command(client: Client, shell: str | None, as_json: bool) -> None:
         write_json(variables)
         return
     chosen = shell or guess_shell(os.environ)
-    for name in _IN_THE_WAY:
-        if name in os.environ:
+    for name in os.environ:
+        if name in _IN_THE_WAY or name.startswith(_OF_ONE_SERVICE):
             say(_unset(name, chosen))
     for name, value in variables.items():
         say(_export(name, value, chosen))

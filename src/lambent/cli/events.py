@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from lambent.cli.output import note, write_facts, write_json, write_table
+from lambent.cli.output import is_terminal, note, say, write_facts, write_json, write_table
 from lambent.cli.session import json_option, with_client
 from lambent.client.client import Client
 
@@ -56,7 +57,7 @@ def list_events(
             _name(event),
             event["state"],
             str(event["attempts"]),
-            _show_time(event["accepted_at"]),
+            _show_when(event["accepted_at"]),
             event["error"],
         ]
         for event in events
@@ -80,11 +81,13 @@ def show_event(client: Client, request_id: str, as_json: bool) -> None:
             ("Function", _name(event)),
             ("State", event["state"]),
             ("Accepted", _show_time(event["accepted_at"])),
-            ("Error", event["error"]),
+            *([("Error", event["error"])] if event["error"] else []),
         ]
     )
+    say()
     rows = [[str(each["number"]), _show_time(each["started_at"]), each["outcome"]] for each in event["history"]]
     write_table(["ATTEMPT", "STARTED", "OUTCOME"], rows, right=["ATTEMPT"])
+    say()
     write_json(event["payload"])
 
 
@@ -153,3 +156,11 @@ def _name(event: dict[str, Any]) -> str:
 
 def _show_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _show_when(seconds: float) -> str:
+    """As short as a list on a terminal needs it: the time of what was today, the date of what was not."""
+    if not is_terminal(sys.stdout):
+        return _show_time(seconds)
+    at = datetime.fromtimestamp(seconds).astimezone()
+    return at.strftime("%H:%M:%S" if at.date() == datetime.now().astimezone().date() else "%Y-%m-%d")

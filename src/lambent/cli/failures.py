@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,10 @@ from lambent.model.errors import OperatorError
 
 FAILED, USAGE, NOT_FOUND, NOT_ALLOWED, FUNCTION_FAILED, UNREACHABLE = 1, 2, 3, 4, 5, 6
 _REFUSED_CALLERS = (401, 403)
+_FOREIGN_KEYS = ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+_VIOLATION = re.compile(
+    r"1 validation error detected: Value '(.*)' at '([\w.]+)' failed to satisfy constraint: Member must (.*)", re.DOTALL
+)
 
 
 class Failure(Exception):
@@ -62,6 +67,8 @@ def _read(exc: Exception) -> tuple[str, str, int]:
 
 
 def _read_api_error(exc: ApiError) -> tuple[str, str, int]:
+    if exc.code == "ValidationException":
+        return _read_violation(exc.message), "", USAGE
     message = f"{exc.message} ({exc.code}{f', request {exc.request_id}' if exc.request_id else ''})"
     if exc.status in _REFUSED_CALLERS or "Signature" in exc.code or "AuthenticationToken" in exc.code:
         return message, _hint_credentials(exc), NOT_ALLOWED
@@ -72,7 +79,24 @@ def _read_api_error(exc: ApiError) -> tuple[str, str, int]:
     return message, "", FAILED
 
 
+def _read_violation(message: str) -> str:
+    """The contract's sentence about a value that cannot be, in fewer words and without its regular expressions."""
+    matched = _VIOLATION.fullmatch(message)
+    if matched is None:
+        return message
+    value, field, rule = matched.groups()
+    if field == "functionName":
+        return f"'{value}' cannot be the name of a function: letters, digits, - and _, at most 64."
+    if "regular expression" in rule:
+        return f"{field}: '{value}' does not have the form that it must have."
+    return f"{field}: '{value}' must {rule}."
+
+
 def _hint_credentials(exc: ApiError) -> str:
     if "Missing" in exc.code:
         return "No access key was found: run as the user who runs the node, or set the variables of `lambent env`."
-    return "The access key is not this node's: unset AWS_ACCESS_KEY_ID, or set the variables of `lambent env`."
+    if "valid region" in exc.message:
+        return "Leave out --region and unset AWS_REGION, or name the node's."
+    if exc.code in _FOREIGN_KEYS or "does not match the signature" in exc.message:
+        return "The access key is not this node's: unset AWS_ACCESS_KEY_ID, or set the variables of `lambent env`."
+    return ""

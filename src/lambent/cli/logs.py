@@ -34,9 +34,14 @@ def command(client: Client, *, name: str, follow: bool, since: str | None, limit
     since_ms = parse_since(since, now=time.time()) if since else 0
     if follow:
         client.get_function(name)
-    shown = 0
+    shown, day = 0, datetime.now().astimezone().date()
     for line in client.logs(name, since_ms=since_ms, limit=limit, follow=follow):
         shown += 1
+        written_on = datetime.fromtimestamp(line["timestamp_ms"] / 1000).astimezone().date()
+        if written_on != day and not as_json and is_terminal(sys.stdout):
+            # Each line has the time alone.
+            say(paint(written_on.isoformat(), stream=sys.stdout, bold=True))
+        day = written_on
         say(json.dumps(line, ensure_ascii=False) if as_json else _show(line))
         sys.stdout.flush()
     if follow:
@@ -44,7 +49,7 @@ def command(client: Client, *, name: str, follow: bool, since: str | None, limit
     if not shown:
         # A function without lines is told from one that does not exist.
         client.get_function(name)
-        note(f"{name} has written nothing" + (f" since {since}." if since else " yet."))
+        note(f"{name} has written nothing{_show_since(since)}.")
     return 0
 
 
@@ -59,6 +64,12 @@ def parse_since(text: str, *, now: float) -> int:
         raise Failure(
             f"--since {text} is neither an age (30s, 10m, 2h, 7d) nor a time (2026-11-23T08:00).", code=USAGE
         ) from None
+
+
+def _show_since(since: str | None) -> str:
+    if not since:
+        return " yet"
+    return f" in the last {since}" if _AGE.fullmatch(since.strip()) else f" since {since}"
 
 
 def unfold(message: str, *, indent: int = 0) -> str:

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from lambent.client.client import Client
 from lambent.client.connection import Connection, resolve_connection
-from lambent.node.config import load_settings
+from lambent.node.config import RUNTIME_NAMES, load_settings
 
 SYSTEM_DATA_DIR = Path("/var/lib/lambent")
 _PROFILE = "credentials"
@@ -34,7 +34,7 @@ def with_client(function: Command) -> Command:
         return function(Client(connection), *args, **options)
 
     for option in (
-        click.option("--data-dir", metavar="DIR", help="The data folder of a node of this machine."),
+        click.option("--data-dir", metavar="DIR", type=click.Path(), help="The data folder of a node of this machine."),
         click.option("--region", metavar="NAME", help="The node's region, when not the profile's."),
         click.option("--endpoint", metavar="URL", help="The node to talk to; else LAMBENT_ENDPOINT, AWS_ENDPOINT_URL."),
     ):
@@ -67,3 +67,7 @@ def complete_function(ctx: click.Context, _: click.Parameter, incomplete: str) -
     except Exception:
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def complete_runtime(_ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in RUNTIME_NAMES if name.startswith(incomplete)]

@@ -9,12 +9,19 @@ from lambent.node.config import load_settings
 
 
 @click.command("up")
-@click.option("--data-dir", metavar="DIR", help="Where state lies. [/var/lib/lambent as root, ~/.local/share/lambent]")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=click.Path(),
+    help="Where state lies. [/var/lib/lambent as root, ~/.local/share/lambent]",
+)
 @click.option("--host", metavar="HOST", help="The address to listen on. [127.0.0.1]")
 @click.option("--port", metavar="PORT", type=int, help="The port to listen on; 0 takes a free one. [8700]")
 @click.option("--dev", is_flag=True, default=None, help="Accept any signature; only on loopback.")
 @click.option("--processes", metavar="N", type=int, help="Node processes behind the port. [1]")
-@click.option("--config", metavar="FILE", type=Path, help="Settings. [lambent.toml of this folder]")
+@click.option(
+    "--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings. [lambent.toml of this folder]"
+)
 @click.option("--region", metavar="NAME", help="The region that this node answers for. [us-east-1]")
 @click.option("--isolation", metavar="TIER", help="auto, namespace or process (none at all). [auto]")
 @click.option("--account-concurrency", metavar="N", type=int, help="Invocations at once. [1000]")

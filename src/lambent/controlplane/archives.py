@@ -27,6 +27,10 @@ from lambent.model.errors import CallerError
 
 MAX_ENTRIES = 100_000
 """Files, links and folders, folders that are only implied by names included."""
+MAX_DEPTH = 200
+"""Folders within folders: what walks a tree of code does so recursively."""
+MAX_NAME_BYTES = 2_048
+"""Well below the kernel's limit for a path, wherever the tree lies."""
 MAX_LINK_BYTES = 4_096
 _MAX_HOPS = 40
 _MAX_STEPS = 1_000_000
@@ -153,10 +157,13 @@ def _parse_name(info: zipfile.ZipInfo) -> Parts:
     if "\0" in name or name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
         raise not_a_package()
     try:
-        name.encode()
+        size = len(name.encode())
     except UnicodeEncodeError:
         raise not_a_package() from None
-    return tuple(part for part in name.split("/") if part not in ("", "."))
+    path = tuple(part for part in name.split("/") if part not in ("", "."))
+    if size > MAX_NAME_BYTES or len(path) > MAX_DEPTH:
+        raise not_a_package()
+    return path
 
 
 def _add_parents(path: Parts, plan: Plan) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lambent.awsapi import arns
 from lambent.awsapi.context import RequestContext
-from lambent.controlplane.refusals import no_function
+from lambent.controlplane.refusals import invalid, no_function
 from lambent.controlplane.registry import Registry, Stored
 from lambent.model.function import LATEST, Function, Version
 
@@ -40,6 +40,16 @@ async def find_function(
     if function is None or latest is None or latest.value.region != context.region:
         raise no_function(function_arn(context, name, shown_qualifier))
     return Found(function, latest)
+
+
+async def find_unqualified(registry: Registry, context: RequestContext, reference: str) -> Found:
+    """The function of a request that changes its `$LATEST`, which another qualifier cannot mean. Raises CallerError."""
+    if arns.parse_function(reference, context=context).qualifier not in (None, LATEST):
+        raise invalid(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. "
+            "Please specify either a function name or an unqualified function ARN."
+        )
+    return await find_function(registry, context, reference)
 
 
 async def find_version(

@@ -156,7 +156,7 @@ class CodeStore:
             digest = folder.name.partition(".")[0]
             if digest not in referenced and not self.tree(digest).is_dir():
                 await self._blobs.delete(digest)
-            await asyncio.to_thread(shutil.rmtree, folder)
+            await asyncio.to_thread(_remove, folder)
 
     async def _ensure_one(self, digest: str) -> None:
         if self.tree(digest).is_dir():
@@ -225,6 +225,19 @@ class CodeStore:
         folder.mkdir()
         folder.chmod(0o755)
         return folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove a tree however deep it is: a start must not fail because of what an earlier one left."""
+    left = [folder]
+    while left:
+        emptied = left.pop()
+        for entry in list(emptied.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                left.append(entry.rename(folder.with_name(f"{folder.name}.{os.urandom(4).hex()}")))
+            else:
+                entry.unlink()
+        emptied.rmdir()
 
 
 def merged_name(digests: Sequence[str]) -> str:

@@ -205,7 +205,8 @@ class Node:
 
 def announce(settings: Settings, confine: str, profile: Path, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
-    print(f"Lambent {version()} serves on http://{host}:{port}  (isolation: {confine})", flush=True)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Lambent {version()} serves on http://{shown}:{port}  (isolation: {confine})", flush=True)
     print(f"Credentials: {profile}", flush=True)
     if settings.dev:
         print("--dev: any signature is accepted.", flush=True)

@@ -41,8 +41,8 @@ _Flag = Annotated[bool, Meta(description="true or false")]
 _Positive = Annotated[int, Meta(description="a whole number of at least 1", ge=1)]
 _Count = Annotated[int, Meta(description="a whole number of at least 0", ge=0)]
 _Processes = Annotated[int, Meta(description="a whole number of processes from 1 to 64", ge=1, le=64)]
-_Seconds = Annotated[int, Meta(description="a whole number of seconds", ge=0)]
-_Megabytes = Annotated[int, Meta(description="a whole number of megabytes", ge=0)]
+_Seconds = Annotated[int, Meta(description="a whole number of seconds, at least 0", ge=0)]
+_Megabytes = Annotated[int, Meta(description="a whole number of megabytes, at least 0", ge=0)]
 _InitSeconds = Annotated[int, Meta(description="seconds from 1 to 900", ge=1, le=900)]
 _Port = Annotated[int, Meta(description="a port from 0 (any free one) to 65535", ge=0, le=65_535)]
 _Region = Annotated[str, Meta(description="a region name such as us-east-1", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
@@ -330,7 +330,7 @@ def _read_environment(environ: Mapping[str, str]) -> _Source:
             values[key], spelled[key] = text, variable
             continue
         # What merely starts like ours may be another's (Kubernetes sets NAME_SERVICE_HOST); a slip of ours is not.
-        close = difflib.get_close_matches(name, by_variable, n=1, cutoff=0.8)
+        close = difflib.get_close_matches(name, by_variable, n=1, cutoff=0.7)
         if close:
             raise OperatorError(f"{variable}: there is no such setting; did you mean {_PREFIX}{close[0]}?")
     return _Source("the environment", values, spelled, is_text=True)

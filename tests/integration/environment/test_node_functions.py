@@ -101,3 +101,62 @@ def test_module_state_is_kept_and_a_timeout_replaces_the_environment(deploy: Dep
     assert [function().payload, function().payload] == [1, 2]
     assert function({"hang": True}).payload["errorType"] == "Sandbox.Timedout"
     assert function().payload == 1
+
+
+def test_an_exception_nobody_caught_ends_the_environment_and_not_the_next_invocation(deploy: Deploy) -> None:
+    function = deploy(
+        {
+            "index.js": "exports.handler = async (e) => { if (!e.lose) return 'well';"
+            " Promise.reject(new Error('lost')); await new Promise((r) => setTimeout(r, 50)); return 1; };"
+        },
+        Runtime=RUNTIME,
+        Handler="index.handler",
+    )
+    for _ in range(3):
+        assert function({"lose": True}).payload["errorType"] == "Runtime.UnhandledPromiseRejection"
+        answer = function()
+        assert answer.payload == "well"
+        assert answer.log.count("START RequestId") == 1
+        assert "Init Duration" in answer.log
+
+
+@pytest.mark.skipif(RUNTIME == "nodejs24.x", reason="Node.js 24 has no callbacks")
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        # A callback waits until nothing is left to do, unless it is told not to; context.done never does.
+        ("setTimeout(() => { global.late = 1; }, 300); callback(null, 'called');", "called"),
+        (
+            "setTimeout(() => {}, 60000).unref(); setTimeout(() => {}, 60000);"
+            " context.callbackWaitsForEmptyEventLoop = false; callback(null, 'at once');",
+            "at once",
+        ),
+        ("setTimeout(() => {}, 60000); context.done(null, 'done');", "done"),
+        ("callback(null, 'first'); callback(null, 'second');", "first"),
+        # Who calls nothing back has returned nothing.
+        ("global.late = 1;", None),
+        ("return 5;", None),
+        ("setTimeout(() => callback(null, 'later'), 100);", "later"),
+    ],
+)
+def test_a_handler_with_a_callback_is_done_when_it_says_so_or_has_nothing_left_to_do(
+    deploy: Deploy, body: str, answer: str | None
+) -> None:
+    source = f"exports.handler = (event, context, callback) => {{ {body} }};"
+    function = deploy({"index.js": source}, Runtime=RUNTIME, Handler="index.handler", Timeout=10)
+    for _ in range(3):
+        given = function()
+        assert (given.error, given.payload) == ("", answer)
+    assert "Init Duration" not in given.log
+
+
+def test_a_promise_that_nothing_can_settle_is_an_error_and_not_the_end_of_the_environment(deploy: Deploy) -> None:
+    function = deploy(
+        {"index.js": "exports.handler = async (e) => { if (e.lose) await new Promise(() => {}); return 1; };"},
+        Runtime=RUNTIME,
+        Handler="index.handler",
+    )
+    assert function({"lose": True}).payload["errorType"] == "Runtime.NodeJsExit"
+    after = function()
+    assert after.payload == 1
+    assert "Init Duration" not in after.log

@@ -279,3 +279,15 @@ def test_a_package_of_the_function_goes_before_the_one_that_is_there(deploy: Dep
         "boto3.py": "OWN = 'mine'\n",
     }
     assert deploy(source)().payload == "mine"
+
+
+def test_a_python_that_the_function_starts_finds_the_sdk_too(deploy: Deploy) -> None:
+    function = deploy(
+        "import os, subprocess, sys\n"
+        "def handler(e, c):\n"
+        "    code = 'import botocore; print(botocore.__file__)'\n"
+        "    ran = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)\n"
+        "    return [ran.stdout.split('/')[:3], ran.stderr, os.environ['AWS_XRAY_CONTEXT_MISSING']]\n",
+        Timeout=20,
+    )
+    assert function().payload == [["", "var", "runtime"], "", "LOG_ERROR"]

@@ -173,6 +173,29 @@ def test_a_signature_is_needed_and_checked(wire: Wire, echo: Deployed) -> None:
     assert wire.read()[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"LogType": "Loud"}, "ValidationException"),
+        ({"TenantId": "blue"}, "InvalidParameterValueException"),
+        ({"DurableExecutionName": "once"}, "InvalidParameterValueException"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_what_an_invocation_asks_for_in_vain_is_refused_by_name(
+    client: Any, echo: Deployed, asked: dict[str, str], code: str, kind: str
+) -> None:
+    with pytest.raises(client.exceptions.ClientError, match=f"(?i){next(iter(asked))}") as caught:
+        client.invoke(FunctionName=echo.name, InvocationType=kind, **asked)
+    assert caught.value.response["Error"]["Code"] == code
+
+
+def test_a_qualifier_that_none_can_have_is_refused_as_such(wire: Wire, echo: Deployed) -> None:
+    wire.send(wire.request(echo.name, {}, query="?Qualifier=a%20b"))
+    status, headers, _ = wire.read()
+    assert (status, headers["x-amzn-errortype"]) == (400, "ValidationException")
+
+
 @pytest.mark.parametrize("body", [b"{", b"nothing", b'{"a": 1} x', b"\xff"])
 def test_an_event_that_is_no_json_is_refused_and_nothing_runs(echo: Deployed, client: Any, body: bytes) -> None:
     with pytest.raises(client.exceptions.InvalidRequestContentException):

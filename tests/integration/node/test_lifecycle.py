@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from tests.conftest import PYTHON, ROLE, ask, connect, own_processes
 
 from lambent.testing.node import LambentNode, NodeDidNotStart, make_zip
@@ -90,6 +91,14 @@ def test_a_node_serves_health_without_a_signature_and_nothing_else(tmp_path: Pat
         assert (node.profile.stat().st_mode & 0o777) == 0o600
 
 
+def test_the_address_that_a_node_prints_can_be_used_as_it_stands(tmp_path: Path) -> None:
+    with (
+        LambentNode(tmp_path / "data", arguments=["--host", "::1"]).running() as node,
+        urllib.request.urlopen(f"{node.endpoint}/health") as response,
+    ):
+        assert response.status == 200
+
+
 def test_sigterm_lets_running_invocations_finish_and_leaves_nothing(tmp_path: Path) -> None:
     node = LambentNode(tmp_path / "data")
     node.start()
@@ -126,13 +135,16 @@ def test_a_drain_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     node.start()
     client = connect(node)
     create(client, "slow")
-    caller = threading.Thread(target=invoke_in_vain, args=(client, "slow"))
+    told: list[str] = []
+    caller = threading.Thread(target=invoke_interrupted, args=(client, told))
     caller.start()
     wait_busy(node)
     began = time.monotonic()
     node.stop()
     assert time.monotonic() - began < 10
     caller.join()
+    assert told == [INTERRUPTED]
+    assert "Traceback" not in node.output
     assert leftovers(node.data_dir) == []
 
 
@@ -141,7 +153,8 @@ def test_a_second_sigterm_does_not_wait(tmp_path: Path) -> None:
     node.start()
     client = connect(node)
     create(client, "slow")
-    caller = threading.Thread(target=invoke_in_vain, args=(client, "slow"))
+    told: list[str] = []
+    caller = threading.Thread(target=invoke_interrupted, args=(client, told))
     caller.start()
     wait_busy(node)
     began = time.monotonic()
@@ -151,6 +164,21 @@ def test_a_second_sigterm_does_not_wait(tmp_path: Path) -> None:
     node.wait()
     assert time.monotonic() - began < 10
     caller.join()
+    assert told in ([INTERRUPTED], [])
+    assert "Traceback" not in node.output
+
+
+INTERRUPTED = "The node stopped before the function had answered; it may have begun its work."
+
+
+def invoke_interrupted(client: Any, told: list[str]) -> None:
+    """What an invocation that the node ends is told; nothing if its connection ends first."""
+    with contextlib.suppress(BotoCoreError):
+        try:
+            answer = client.invoke(FunctionName="slow", Payload=b'{"s": 25}')
+            told.append(answer["Payload"].read().decode())
+        except ClientError as refused:
+            told.append(refused.response["Error"]["Message"])
 
 
 def wait_draining(node: LambentNode) -> None:

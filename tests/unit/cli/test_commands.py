@@ -11,9 +11,10 @@ from tests.unit.cli.conftest import Lambent
 from tests.unit.client.fake_node import ACCESS_KEY, SECRET, FakeNode
 
 from lambent.cli.env import guess_shell
-from lambent.cli.failures import Failure
+from lambent.cli.failures import Failure, report
 from lambent.cli.logs import parse_since, unfold
 from lambent.cli.output import show_bytes, show_duration
+from lambent.client.errors import ApiError
 
 
 def test_what_a_function_returns_goes_to_stdout_and_everything_else_to_stderr(
@@ -79,6 +80,57 @@ def test_a_wrong_key_has_an_exit_code_of_its_own(lambent: Lambent, monkeypatch: 
     ran = lambent("ls")
     assert ran.code == 4
     assert "unset AWS_ACCESS_KEY_ID" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message", "exit_code", "told"),
+    [
+        (
+            "ValidationException",
+            400,
+            "1 validation error detected: Value 'a b' at 'functionName' failed to satisfy constraint: Member must "
+            "satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?",
+            2,
+            "Error: 'a b' cannot be the name of a function: letters, digits, - and _, at most 64.\n",
+        ),
+        (
+            "ValidationException",
+            400,
+            "1 validation error detected: Value '[x]' at 'layers' failed to satisfy constraint: Member must satisfy "
+            "constraint: [Member must satisfy regular expression pattern: (arn:)]",
+            2,
+            "Error: layers: '[x]' does not have the form that it must have.\n",
+        ),
+        (
+            "ValidationException",
+            400,
+            "1 validation error detected: Value 'xx' at 'description' failed to satisfy constraint: Member must have "
+            "length less than or equal to 1",
+            2,
+            "Error: description: 'xx' must have length less than or equal to 1.\n",
+        ),
+        ("AccessDeniedException", 403, "Not yours.", 4, "Error: Not yours. (AccessDeniedException, request r)\n"),
+        (
+            "InvalidSignatureException",
+            403,
+            "Credential should be scoped to a valid region: this node is 'a', not 'b'.",
+            4,
+            "Leave out --region and unset AWS_REGION, or name the node's.\n",
+        ),
+        (
+            "InvalidSignatureException",
+            403,
+            "Signature expired: 1 is now earlier than 2",
+            4,
+            "Error: Signature expired: 1 is now earlier than 2 (InvalidSignatureException, request r)\n",
+        ),
+    ],
+)
+def test_a_refusal_is_told_in_few_words_with_the_hint_that_fits(
+    capfd: pytest.CaptureFixture[str], code: str, status: int, message: str, exit_code: int, told: str
+) -> None:
+    assert report(ApiError(code, message, status=status, request_id="r")) == exit_code
+    assert capfd.readouterr().err.endswith(told)
 
 
 def test_no_node_has_an_exit_code_of_its_own(lambent: Lambent) -> None:
@@ -149,7 +201,7 @@ def test_logs_come_with_their_time_and_as_json_lines(lambent: Lambent, fake_node
     assert json.loads(lambent("logs", "hello", "--json").out) == line
     quiet = lambent("logs", "hello", "--since", "10m")
     assert (quiet.code, quiet.out) == (0, "")
-    assert "has written nothing since 10m" in quiet.err
+    assert "hello has written nothing in the last 10m." in quiet.err
 
 
 @pytest.mark.parametrize("text, ms", [("30s", 970_000), ("10m", 400_000), ("1970-01-01T00:00:05+00:00", 5_000)])
@@ -183,7 +235,9 @@ def test_runtimes_tell_how_to_get_what_is_missing(lambent: Lambent) -> None:
 
 
 def test_env_prints_what_aws_tools_need(lambent: Lambent, fake_node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "left-over")
+    in_the_way = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_ENDPOINT_URL_S3")
+    for name in in_the_way:
+        monkeypatch.setenv(name, "left-over")
     variables = lambent("env", "--json").json
     assert variables == {
         "AWS_ENDPOINT_URL": fake_node.endpoint,
@@ -198,7 +252,7 @@ def test_env_prints_what_aws_tools_need(lambent: Lambent, fake_node: FakeNode, m
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     seen = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     assert {name: seen[name] for name in variables} == variables
-    assert "AWS_SESSION_TOKEN" not in seen
+    assert not [name for name in in_the_way if name in seen]
 
 
 def test_env_speaks_the_words_of_each_shell(lambent: Lambent) -> None:

@@ -58,14 +58,14 @@ def test_deploying_the_same_again_changes_nothing(lambent: Lambent, fake_node: F
 
 def test_settings_that_are_not_named_stay_as_they_are(lambent: Lambent, fake_node: FakeNode, alone: Path) -> None:
     write(alone / "shop", app__py=HANDLER)
-    lambent("deploy", "shop", "--memory", "512", "--env", "A=1", "--env", "B=x=y")
+    lambent("deploy", "shop", "--memory", "512", "--env", "AA=1", "--env", "BB=x=y")
     (alone / "shop" / "app.py").write_text(HANDLER + "# new\n")
-    ran = lambent("deploy", "shop", "--timeout", "30", "--env", "C=3", "--unset-env", "A", "--json")
+    ran = lambent("deploy", "shop", "--timeout", "30", "--env", "CC=3", "--unset-env", "AA", "--json")
     assert ran.json["action"] == "updated"
     assert sorted(ran.json["changes"]) == ["Code", "Environment", "Timeout"]
     function = fake_node.functions["shop"]
     assert (function["MemorySize"], function["Timeout"]) == (512, 30)
-    assert function["Environment"] == {"Variables": {"B": "x=y", "C": "3"}}
+    assert function["Environment"] == {"Variables": {"BB": "x=y", "CC": "3"}}
 
 
 def test_what_changed_is_told_without_the_values_of_variables(
@@ -203,3 +203,40 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
         wheel.writestr(f"{info}/RECORD", "")
     return name
 """
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--memory", "5"], "5 is not in the range 128<=x<=10240"),
+        (["--timeout", "901"], "901 is not in the range 1<=x<=900"),
+        (["--env", "1A=2"], "'1A' cannot be the name of a variable"),
+        (["--env", "A=2"], "two or more letters"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_wrong_usage_and_nothing_is_sent(
+    lambent: Lambent, fake_node: FakeNode, alone: Path, arguments: list[str], says: str
+) -> None:
+    write(alone / "shop", app__py=HANDLER)
+    ran = lambent("deploy", "shop", *arguments)
+    assert ran.code == 2
+    assert says in ran.err
+    assert fake_node.calls == []
+
+
+def test_a_runtime_that_the_node_has_not_is_refused_with_how_to_get_it(
+    lambent: Lambent, fake_node: FakeNode, alone: Path
+) -> None:
+    write(alone / "shop", app__py=HANDLER)
+    assert lambent("deploy", "shop").code == 0
+    ran = lambent("deploy", "shop", "--runtime", "python3.13")
+    assert ran.code == 1
+    assert "The node has no python3.13.\n  python3.13 is not installed: install it" in ran.err
+    assert fake_node.functions["shop"]["Runtime"] == "python3.12"
+
+
+def test_code_that_cannot_be_read_is_named_with_its_line_once(lambent: Lambent, alone: Path) -> None:
+    write(alone / "shop", app__py="x = 1\ndef handler(:\n")
+    ran = lambent("deploy", "shop")
+    assert ran.code == 2
+    assert "app.py line 2 cannot be read: invalid syntax.\n" in ran.err

@@ -3,13 +3,16 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from tests.unit.cli.conftest import Lambent
+from tests.unit.client.fake_node import FakeNode
 
 from lambent.cli.main import SECTIONS
 
+LAMBENT = Path(sys.executable).with_name("lambent")
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 
@@ -59,6 +62,31 @@ def test_completion_is_printed_for_each_shell(lambent: Lambent, shell: str) -> N
     ran = lambent("completion", shell)
     assert ran.code == 0
     assert f"_LAMBENT_COMPLETE={shell}_complete" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("inv", "plain,invoke"),
+        ("invoke he", "plain,hello"),
+        ("deploy ", "file,"),
+        ("deploy --mem", "plain,--memory"),
+        ("deploy --runtime python3.12", "plain,python3.12"),
+        ("up --config ", "file,"),
+        ("ls --data-dir ", "file,"),
+    ],
+)
+def test_a_shell_completes_commands_options_functions_and_files(
+    lambent: Lambent, fake_node: FakeNode, monkeypatch: pytest.MonkeyPatch, typed: str, offered: str
+) -> None:
+    fake_node.add_function("hello")
+    words = f"lambent {typed}"
+    environ = {"_LAMBENT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([LAMBENT], capture_output=True, text=True, check=False)
+    assert offered in done.stdout.splitlines()
+    assert done.stderr == ""
 
 
 def test_the_version_is_printed(lambent: Lambent) -> None:

@@ -155,6 +155,21 @@ async def test_half_made_trees_are_removed_at_start_and_half_removed_zips_with_t
         await code.read(half_removed)
 
 
+async def test_recovery_removes_a_tree_however_deep_it_is(code: CodeStore, tmp_path: Path) -> None:
+    folder = tmp_path / "code" / "making" / "left.over"
+    folder.mkdir()
+    held = os.open(folder, os.O_RDONLY)
+    for _ in range(3_000):
+        os.mkdir("a", dir_fd=held)
+        below = os.open("a", os.O_RDONLY, dir_fd=held)
+        os.close(held)
+        held = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=held))
+    os.close(held)
+    await code.recover(set())
+    assert not list((tmp_path / "code" / "making").iterdir())
+
+
 async def test_trees_can_be_reached_by_their_mounts_only(code: CodeStore, tmp_path: Path) -> None:
     assert (tmp_path / "code").stat().st_mode & 0o777 == 0o700
     assert code.trees.stat().st_mode & 0o777 == 0o755

@@ -208,3 +208,23 @@ async def test_an_alias_made_while_its_version_is_deleted_never_points_to_nothin
     )
     for alias in (await api.call("ListAliases", FunctionName="hello"))["Aliases"]:
         assert await api.call("GetFunction", FunctionName="hello", Qualifier=alias["FunctionVersion"])
+
+
+@pytest.mark.parametrize("reference", ["hello:1", f"{ARN}:1", "hello:live"])
+@pytest.mark.parametrize(
+    ("operation", "change"),
+    [
+        ("UpdateFunctionConfiguration", {"Timeout": 9}),
+        ("UpdateFunctionCode", {"ZipFile": b"any"}),
+        ("PublishVersion", {}),
+    ],
+)
+async def test_what_changes_the_latest_version_is_refused_for_another(
+    api: Api, reference: str, operation: str, change: dict[str, Any]
+) -> None:
+    await publish_twice(api)
+    await api.call("CreateAlias", FunctionName="hello", Name="live", FunctionVersion="1")
+    code, message = await refused(api, operation, FunctionName=reference, **change)
+    assert code == "InvalidParameterValueException"
+    assert message.startswith("This operation is permitted on Lambda functions only.")
+    assert (await api.call("GetFunctionConfiguration", FunctionName="hello"))["Timeout"] == 9

@@ -56,6 +56,15 @@ def test_a_file_below_a_link_is_refused(tree: Path, zip_of: MakeZip) -> None:
     check_refused(zip_of({"lib": "other", "lib/app.py": "x"}, modes={"lib": LINK}), tree)
 
 
+@pytest.mark.parametrize("name", ["/".join(["a"] * 2_000), "/".join(["a" * 250] * 12)])
+def test_a_path_that_nothing_could_walk_is_refused_before_anything_is_written(
+    name: str, tree: Path, zip_of: MakeZip
+) -> None:
+    # Left half made, it would end the node at every start: removing a tree is recursive.
+    check_refused(zip_of({"app.py": "", name: "x"}), tree)
+    assert list(tree.iterdir()) == []
+
+
 def test_links_that_go_round_are_refused(tree: Path, zip_of: MakeZip) -> None:
     check_refused(zip_of({"a": "b", "b": "a"}, modes={"a": LINK, "b": LINK}), tree)
 

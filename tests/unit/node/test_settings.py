@@ -103,6 +103,10 @@ def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
 def test_a_slip_in_a_variable_is_noticed_and_anothers_variable_is_not(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"LAMBENT_PORTT: .* did you mean LAMBENT_PORT\?"):
         load(tmp_path, environ={"LAMBENT_PORTT": "1"})
+    with pytest.raises(OperatorError, match=r"did you mean LAMBENT_PORT\?"):
+        load(tmp_path, environ={"LAMBENT_PROT": "1"})
+    # What Kubernetes sets for a service of that name is no slip of ours.
+    load(tmp_path, environ={"LAMBENT_SERVICE_HOST": "10.0.0.1", "LAMBENT_PORT_8700_TCP_ADDR": "10.0.0.1"})
     others = {"LAMBENT_SERVICE_HOST": "10.0.0.1", "LAMBENT_ENDPOINT": "http://x", "LAMBENT_DEBUG": "1"}
     assert load(tmp_path, environ=others).port == 8700
 
@@ -113,7 +117,7 @@ def test_a_variable_of_the_wrong_kind_is_named(tmp_path: Path) -> None:
 
 
 def test_a_flag_is_called_by_its_own_name(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match=r"^--drain-timeout must be a whole number of seconds, not -1"):
+    with pytest.raises(OperatorError, match=r"^--drain-timeout must be a whole number of seconds, at least 0, not -1"):
         load(tmp_path, flags={"drain_timeout_seconds": -1})
 
 

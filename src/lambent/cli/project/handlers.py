@@ -171,6 +171,6 @@ def _explain_none(family: str, files: Sequence[PackageFile]) -> str:
         try:
             ast.parse(broken[0].path.read_bytes())
         except (SyntaxError, ValueError) as exc:
-            where = f" line {exc.lineno}" if isinstance(exc, SyntaxError) else ""
-            return f"No handler was found, and {broken[0].name}{where} cannot be read: {exc}."
+            where, why = (f" line {exc.lineno}", exc.msg) if isinstance(exc, SyntaxError) else ("", str(exc))
+            return f"No handler was found, and {broken[0].name}{where} cannot be read: {why}."
     return "No handler was found: no module has a function that takes (event, context)."

@@ -64,6 +64,13 @@ def choose_runtime(family: str, folder: Path, available: Sequence[RuntimeStatus]
     raise Failure(f"No runtime: {source} asks for none of {names}.", hint="Choose one yourself: --runtime NAME")
 
 
+def check_available(name: str, runtimes: Sequence[RuntimeStatus]) -> None:
+    """Raises Failure for a runtime that the node knows and has no interpreter for: every invocation would fail."""
+    for runtime in runtimes:
+        if runtime["name"] == name and not runtime["available"]:
+            raise Failure(f"The node has no {name}.", hint=runtime["hint"])
+
+
 Wanted = Callable[[int], bool]
 """Whether a minor release of Python, or a major one of Node, will do."""
 

@@ -10,7 +10,7 @@ from lambent.awsapi.context import RequestContext
 from lambent.controlplane import configuration, publishing, shapes, states
 from lambent.controlplane.api.functions import check_revision
 from lambent.controlplane.layering import check_unzipped
-from lambent.controlplane.lookups import Found, find_function
+from lambent.controlplane.lookups import Found, find_unqualified
 from lambent.controlplane.packages import Package
 from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.refusals import update_in_progress
@@ -31,7 +31,7 @@ class Code:
         plane = self._plane
         configuration.check_refused(params)
         architecture = configuration.parse_architecture(params, machine=plane.architecture)
-        found = await find_function(plane.registry, context, params["FunctionName"])
+        found = await find_unqualified(plane.registry, context, params["FunctionName"])
         check_revision(params, found.latest.value.revision_id)
         publishing.check_settled(found.latest.value)
         if params.get("DryRun"):

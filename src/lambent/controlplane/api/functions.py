@@ -11,7 +11,7 @@ from lambent.awsapi.context import RequestContext
 from lambent.awsapi.pagination import cut_page
 from lambent.controlplane import configuration, publishing, shapes, states
 from lambent.controlplane.layering import check_unzipped, find_layers
-from lambent.controlplane.lookups import Found, find_function, find_version, function_arn
+from lambent.controlplane.lookups import Found, find_function, find_unqualified, find_version, function_arn
 from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.refusals import (
     conflict,
@@ -81,7 +81,7 @@ class Functions:
 
     async def update_configuration(self, context: RequestContext, params: Params) -> Params:
         plane = self._plane
-        found = await find_function(plane.registry, context, params["FunctionName"])
+        found = await find_unqualified(plane.registry, context, params["FunctionName"])
         latest = found.latest.value
         check_revision(params, latest.revision_id)
         publishing.check_settled(latest)

@@ -9,7 +9,7 @@ from lambent.awsapi.pagination import cut_page
 from lambent.controlplane import publishing, shapes, states
 from lambent.controlplane.api.functions import check_revision
 from lambent.controlplane.configuration import check_refused
-from lambent.controlplane.lookups import find_function, find_version
+from lambent.controlplane.lookups import find_function, find_unqualified, find_version
 from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.refusals import invalid, update_in_progress
 from lambent.controlplane.registry import put
@@ -26,7 +26,7 @@ class Versions:
     async def publish(self, context: RequestContext, params: Params) -> Params:
         plane = self._plane
         check_refused(params)
-        found = await find_function(plane.registry, context, params["FunctionName"])
+        found = await find_unqualified(plane.registry, context, params["FunctionName"])
         latest = found.latest.value
         check_revision(params, latest.revision_id)
         _check_code(params, latest)

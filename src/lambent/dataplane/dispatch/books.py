@@ -45,6 +45,11 @@ class Books:
         if self._start_timer is None:
             self._start_timer = asyncio.get_running_loop().call_later(START_HELD_S, self._write_starts)
 
+    def withdraw(self, environment: Environment) -> None:
+        """What began there has not reached it and begins anew elsewhere."""
+        self._started.pop(environment.id, None)
+        self._journals[environment.id].withdraw_start()
+
     def conclude_failed(
         self,
         environment: Environment,

@@ -57,6 +57,13 @@ class Stopping(PlatformError):
         super().__init__("The node is stopping; send the request again.", retry_safe=True)
 
 
+class Interrupted(PlatformError):
+    """The node stopped while the function ran."""
+
+    def __init__(self) -> None:
+        super().__init__("The node stopped before the function had answered; it may have begun its work.")
+
+
 Done = Callable[[Outcome | Exception], None]
 
 
@@ -196,6 +203,9 @@ class Dispatcher:
     def _start(self, run: _Run) -> None:
         """The run has its slot; from here on it ends in `_finish`, whoever still waits for it."""
         self._running += 1
+        self._seek(run)
+
+    def _seek(self, run: _Run) -> None:
         environment = self._take_provisioned(run.share) if run.share else None
         if environment is None:
             environment = self._take_idle(run.target.pool_key)
@@ -502,11 +512,36 @@ class Dispatcher:
         result: Outcome | Exception
         try:
             ended = await environment.how_it_ended(closed)
+            if self._may_hand_on(environment, closed, ended):
+                await self._hand_on(run, environment)
+                return
+            if self._stopped or (self._stopping and ended.status is None):
+                # Ended by the node, not by itself: not an answer of the function's.
+                raise Interrupted
             elapsed_ms = (time.perf_counter() - run.began) * 1000
             result = self._books.conclude_failed(environment, run.target, run.invocation, ended, elapsed_ms)
         except Exception as exc:
             result = exc
         await self._stop_and_finish(run, environment, result)
+
+    def _may_hand_on(self, environment: Environment, closed: ChannelClosed, ended: Ended) -> bool:
+        """Whether another environment may carry out what this one never saw: it ended after its last answer.
+
+        Not when it never answered any: a runtime that ends at its first invocation would be started for ever.
+        """
+        early = closed.undelivered and ended.cause in (Cause.EXIT, Cause.OUT_OF_MEMORY)
+        return early and environment.invocations > 1 and not self._stopped
+
+    async def _hand_on(self, run: _Run, environment: Environment) -> None:
+        self._books.withdraw(environment)
+        if not environment.provisioned:
+            self._idle.end(run.target.pool_key, time.monotonic())
+        await self._stop(environment)
+        run.environment = None
+        if self._stopped:
+            self._finish(run, Stopping())
+        else:
+            self._seek(run)
 
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""

@@ -104,6 +104,14 @@ class Journal:
         if wants_tail:
             self._keep(start_line(request_id, self._version).encode())
 
+    def withdraw_start(self) -> None:
+        """The invocation is not this environment's. A START that is written already must not seem to have no end."""
+        if not self._held_start_ms and not self._json:
+            self._write(f"RequestId: {self._request_id} is run by another environment: this one had ended")
+        self._request_id = ""
+        self._tail = None
+        self._held_start_ms = 0
+
     def note_line(self, text: str) -> None:
         """A line of the platform about the running invocation: a timeout, an exit."""
         self._write(text)

@@ -105,7 +105,9 @@ class Gateway:
             raw_path: bytes = scope["raw_path"]
             matched = ROUTE.match(raw_path) if scope["method"] == "POST" else None
             limit_bytes = self._node_api.limit_bytes(raw_path) or limits.CREATE_REQUEST_BYTES
-            body = await _read_body(receive, INVOKE_BODY_BYTES if matched else limit_bytes)
+            # The code that SDKs know of an Invoke is another than that of every other operation.
+            too_large = "RequestTooLargeException" if matched else "RequestEntityTooLargeException"
+            body = await _read_body(receive, INVOKE_BODY_BYTES if matched else limit_bytes, too_large)
             request = HttpRequest(
                 method=scope["method"],
                 raw_path=raw_path,
@@ -130,7 +132,7 @@ class Gateway:
         await _write(response, request_id, send)
 
 
-async def _read_body(receive: Receive, limit_bytes: int) -> bytes:
+async def _read_body(receive: Receive, limit_bytes: int, too_large: str) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body"):
@@ -144,7 +146,7 @@ async def _read_body(receive: Receive, limit_bytes: int) -> bytes:
         size += len(chunk)
         if size > limit_bytes:
             raise CallerError(
-                "RequestTooLargeException",
+                too_large,
                 f"Request must be smaller than {limit_bytes} bytes",
                 status=413,
                 members={"Type": "User"},

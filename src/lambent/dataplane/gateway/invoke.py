@@ -29,6 +29,12 @@ _JSON = (b"content-type", b"application/json")
 _ACCEPTED = HttpResponse(status=202)
 _checker = msgspec.json.Decoder(msgspec.Raw)
 _CLIENT_CONTEXT_BYTES = 3_583
+_REFUSED = {
+    b"x-amz-tenant-id": "TenantId is not supported: functions have no tenants. Leave it out.",
+    b"x-amz-durable-execution-name": (
+        "DurableExecutionName is not supported: durable executions are not implemented by Lambent. Leave it out."
+    ),
+}
 
 Enqueue = Callable[[Target, Invocation], Awaitable[None]]
 """Accepts an event for later; returns when it is durable."""
@@ -85,11 +91,7 @@ class InvokeEdge:
             await self._enqueue(target, invocation)
             return _ACCEPTED
         if kind != b"RequestResponse":
-            raise CallerError(
-                "ValidationException",
-                f"1 validation error detected: Value '{kind.decode('latin-1')}' at 'invocationType' failed to satisfy "
-                "constraint: Member must satisfy enum value set: [RequestResponse, Event, DryRun]",
-            )
+            raise _not_one_of("invocationType", kind, "[RequestResponse, Event, DryRun]")
         return _write_outcome(await self._dispatch.invoke(target, invocation))
 
     def _resolve(self, request: HttpRequest, reference: bytes, context: RequestContext) -> Target:
@@ -103,6 +105,12 @@ class InvokeEdge:
 
 
 def _read_invocation(request: HttpRequest, headers: dict[bytes, bytes], context: RequestContext) -> Invocation:
+    for header, reason in _REFUSED.items():
+        if header in headers:
+            raise CallerError("InvalidParameterValueException", reason, members={"Type": "User"})
+    log_type = headers.get(b"x-amz-log-type")
+    if log_type not in (None, b"None", b"Tail"):
+        raise _not_one_of("logType", log_type, "[None, Tail]")
     encoded = headers.get(b"x-amz-client-context")
     trace_id = headers.get(b"x-amzn-trace-id")
     return Invocation(
@@ -110,7 +118,15 @@ def _read_invocation(request: HttpRequest, headers: dict[bytes, bytes], context:
         payload=request.body or b"{}",
         trace_id=trace_id.decode("latin-1") if trace_id else new_trace_id(),
         client_context=_decode_client_context(encoded) if encoded else "",
-        wants_log_tail=headers.get(b"x-amz-log-type") == b"Tail",
+        wants_log_tail=log_type == b"Tail",
+    )
+
+
+def _not_one_of(field: str, value: bytes, values: str) -> CallerError:
+    return CallerError(
+        "ValidationException",
+        f"1 validation error detected: Value '{value.decode('latin-1')}' at '{field}' failed to satisfy "
+        f"constraint: Member must satisfy enum value set: {values}",
     )
 
 
@@ -134,7 +150,7 @@ def _decode_client_context(encoded: bytes) -> str:
 def _check_payload(payload: bytes, *, is_event: bool) -> None:
     limit = limits.ASYNC_PAYLOAD_BYTES if is_event else limits.SYNC_PAYLOAD_BYTES
     if len(payload) > limit:
-        operation = "InvokeAsync" if is_event else "Invoke"
+        operation = "InvokeAsync" if is_event else "InvokeFunction"
         raise CallerError(
             "RequestTooLargeException",
             f"Request must be smaller than {limit} bytes for the {operation} operation",

@@ -34,13 +34,17 @@ class InitFailed(Exception):
 class ChannelClosed(Exception):
     """The environment ended, or broke the protocol, before it answered. `reason` is for the log.
 
-    `by_end`: the other end hung up, so the process ended or is about to.
+    `by_end`: the other end hung up, so the process ended or is about to. `undelivered`: the environment has seen
+    nothing of the invocation.
     """
 
-    def __init__(self, reason: str = "the environment ended", *, by_end: bool = False) -> None:
+    def __init__(
+        self, reason: str = "the environment ended", *, by_end: bool = False, undelivered: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.by_end = by_end
+        self.undelivered = undelivered
 
 
 TakeReply = Callable[[Reply | ChannelClosed], None]

@@ -59,7 +59,8 @@ class FrameChannel(asyncio.Protocol):
 
     def send(self, call: Call, take: TakeReply) -> None:
         if self._closed is not None or self._transport is None:
-            self._loop.call_soon(take, self._closed or ChannelClosed())
+            closed = self._closed or ChannelClosed()
+            self._loop.call_soon(take, ChannelClosed(closed.reason, by_end=closed.by_end, undelivered=True))
             return
         self._take_reply = take
         self._transport.write(frames.encode_call(call))

@@ -437,6 +437,9 @@ def _variables(version: Version, region: str, stream: str, task_root: str, api: 
         "TZ": ":UTC",
         "PATH": "/usr/local/bin:/usr/bin:/bin:/opt/bin",
         "LD_LIBRARY_PATH": f"{task_root}:{task_root}/lib:/opt/lib",
+        # Without it tracing libraries raise where nothing is traced.
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        **({"PYTHONPATH": "/var/runtime"} if version.runtime.startswith("python") else {}),
         **version.environment,
         "_HANDLER": version.handler,
         "AWS_REGION": region,

@@ -38,7 +38,9 @@ class LogPipe:
         self._kept_bytes = 0
 
     def drain(self) -> None:
-        """Emit everything written so far; a last line without newline is a line too."""
+        """Emit everything written so far; a last line without newline is a line too. Nothing once it is closed."""
+        if self._fd < 0:
+            return
         # Nearly always it is empty, which is cheaper to ask for than to be told by a refused read.
         fcntl.ioctl(self._fd, termios.FIONREAD, self._waiting)
         # Two reads empty a pipe of the default size; a thread that goes on writing must not keep us here.

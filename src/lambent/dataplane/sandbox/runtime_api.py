@@ -84,7 +84,7 @@ class RuntimeApiChannel:
     def send(self, call: Call, take: TakeReply) -> None:
         """Deliver one invocation. One at a time."""
         if self._closed:
-            self._loop.call_soon(take, ChannelClosed())
+            self._loop.call_soon(take, ChannelClosed(undelivered=True))
             return
         assert self._pending is None, "one invocation at a time"
         self._pending = _Invocation(call, take)
@@ -104,7 +104,8 @@ class RuntimeApiChannel:
             take = invocation.release() if invocation is not None else None
             if take is not None:
                 # Later: whoever closes it is in the middle of something.
-                self._loop.call_soon(take, ChannelClosed("the node closed it"))
+                undelivered = invocation is self._pending
+                self._loop.call_soon(take, ChannelClosed("the node closed it", undelivered=undelivered))
         if not self._ready.done():
             self._fail_ready(ChannelClosed("the node closed it"))
 

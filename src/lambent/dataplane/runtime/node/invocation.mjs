@@ -11,6 +11,16 @@ globalThis.awslambda = {
   HttpResponseStream: { from: (stream) => stream },
 };
 
+// What happens when nothing is left that could wake this process up, instead of its end. One at a time.
+let onEmptyLoop;
+
+process.on("beforeExit", () => {
+  const then = onEmptyLoop;
+  onEmptyLoop = undefined;
+  // Something to do, or the process would end.
+  if (then) setImmediate(then);
+});
+
 export async function invoke(handler, call) {
   try {
     const event = JSON.parse(call.event);
@@ -19,6 +29,8 @@ export async function invoke(handler, call) {
     return { body: encode(result) };
   } catch (error) {
     return { error: error ?? new Error("the handler threw nothing") };
+  } finally {
+    onEmptyLoop = undefined;
   }
 }
 
@@ -34,37 +46,45 @@ function encode(result) {
 function run(handler, event, call) {
   return new Promise((resolve, reject) => {
     const context = makeContext(call);
-    const finish = (error, result) => {
+    // A handler that can do nothing more is done: an async one has lost its promise, another has returned nothing.
+    onEmptyLoop = isAsync(handler) || !CALLBACKS ? () => reject(lostPromise()) : () => resolve();
+    if (!CALLBACKS) {
+      if (handler.length >= 3) {
+        throw Object.assign(
+          new Error("ERROR: AWS Lambda does not support callback-based function handlers when using Node.js 24 and later."),
+          { name: "Runtime.CallbackHandlerDeprecated" },
+        );
+      }
+      Promise.resolve(handler(event, context)).then(resolve, reject);
+      return;
+    }
+    let finished = false;
+    const finish = (error, result, waits) => {
+      if (finished) return;
+      finished = true;
       if (error !== undefined && error !== null) reject(error);
-      else if (context.callbackWaitsForEmptyEventLoop) whenIdle(() => resolve(result));
+      else if (waits) onEmptyLoop = () => resolve(result);
       else resolve(result);
     };
-    if (CALLBACKS) {
-      context.done = finish;
-      context.succeed = (result) => finish(null, result);
-      context.fail = (error) => finish(error ?? "handled");
-    } else if (handler.length >= 3) {
-      throw Object.assign(
-        new Error("ERROR: AWS Lambda does not support callback-based function handlers when using Node.js 24 and later."),
-        { name: "Runtime.CallbackHandlerDeprecated" },
-      );
-    }
-    const returned = CALLBACKS ? handler(event, context, finish) : handler(event, context);
-    if (typeof returned?.then === "function") returned.then(resolve, reject);
-    else if (handler.length < 3 && (returned !== undefined || !CALLBACKS)) resolve(returned);
-    else if (handler.length < 2) resolve(returned);
+    context.done = (error, result) => finish(error, result, false);
+    context.succeed = (result) => finish(null, result, false);
+    context.fail = (error) => finish(error ?? "handled", undefined, false);
+    const callback = (error, result) => finish(error, result, context.callbackWaitsForEmptyEventLoop);
+    // What a handler returns that is no promise does not count.
+    const returned = handler(event, context, callback);
+    if (typeof returned?.then === "function") returned.then(context.succeed, context.fail);
   });
 }
 
-// What keeps the loop alive besides our own connection: timers, sockets, files that the handler left open.
-function whenIdle(then) {
-  const own = new Set(["TCPSocketWrap", "PipeWrap", "TTYWrap"]);
-  const check = () => {
-    const busy = process.getActiveResourcesInfo().filter((name) => !own.has(name) && name !== "Immediate");
-    if (busy.length) setTimeout(check, 1).unref();
-    else then();
-  };
-  setImmediate(check);
+function isAsync(handler) {
+  return handler.constructor?.name === "AsyncFunction";
+}
+
+function lostPromise() {
+  const text =
+    "The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise that " +
+    "was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes";
+  return Object.assign(new Error(text), { name: "Runtime.NodeJsExit" });
 }
 
 async function collect(handler, event, context) {
@@ -76,9 +96,9 @@ async function collect(handler, event, context) {
     stream.on("data", (chunk) => chunks.push(chunk));
     stream.on("end", resolve);
     stream.on("error", reject);
+    onEmptyLoop = () => reject(lostPromise());
   });
-  await handler(event, stream, context);
-  await ended;
+  await Promise.race([ended, Promise.resolve(handler(event, stream, context)).then(() => ended)]);
   return Buffer.concat(chunks);
 }
 

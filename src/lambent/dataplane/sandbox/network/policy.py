@@ -70,9 +70,11 @@ class AllowedHost:
         except ValueError:
             number = -1
         if not 0 <= number <= 65535:
-            raise OperatorError(f"allow_hosts: {text!r} is not ADDRESS, ADDRESS:PORT or CIDR:PORT, like 10.1.2.3:5432")
+            raise OperatorError(
+                f"network.allow_hosts: {text!r} is not ADDRESS, ADDRESS:PORT or CIDR:PORT, like 10.1.2.3:5432"
+            )
         if network.is_loopback:
-            raise OperatorError(f"allow_hosts: {text!r} cannot be reached, loopback is each environment's own")
+            raise OperatorError(f"network.allow_hosts: {text!r} cannot be reached, loopback is each environment's own")
         return cls(network, number)
 
     def __str__(self) -> str:
