@@ -31,7 +31,7 @@ def run_all(node: LambentNode) -> None:
 
 
 def run_interpreters() -> None:
-    floor = [getattr(sys, "_base_executable", sys.executable), "-c", f"import time; time.sleep({SLEEP_S})"]
+    floor = [sys.executable, "-c", f"import time; time.sleep({SLEEP_S})"]
     with concurrent.futures.ThreadPoolExecutor(CONCURRENT) as pool:
         list(pool.map(lambda _: subprocess.run(floor, check=True), range(CONCURRENT)))
 

@@ -135,7 +135,7 @@ def measure(folder: Path) -> dict[str, Any]:
             )
             for name, shells in (("with shells", "2"), ("without", "0"))
         }
-        floor = [getattr(sys, "_base_executable", sys.executable), "-c", "pass"]
+        floor = [sys.executable, "-c", "pass"]
         results["python"] = measure_starts(nodes, create_python, floor)
         tell("Python", "python3 -c pass", results["python"])
         results["shell_mb"] = memory_of_shells(nodes["with shells"])

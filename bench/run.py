@@ -152,7 +152,7 @@ def measure_cold_starts(node: LambentNode) -> dict[str, float]:
     """From request to answer of a function that has no environment, beside `python3 -c pass`, in turns."""
     caller = Caller(node)
     starts, floors = [], []
-    floor = [getattr(sys, "_base_executable", sys.executable), "-c", "pass"]
+    floor = [sys.executable, "-c", "pass"]
     for _ in range(COLD_STARTS):
         name = f"cold-{uuid.uuid4().hex[:8]}"
         caller.create(name)
