@@ -27,7 +27,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str] = {}
     """What a kind of target understands: MessageGroupId, MessageDeduplicationId, Source, DetailType, Subject."""
     message_attributes: dict[str, str] = {}
-    """String attributes of the message, for queues and topics: RequestID, ErrorCode, ErrorMessage of a dead letter."""
+    """Attributes of the message, for queues and topics: RequestID, ErrorCode, ErrorMessage of a dead letter."""
+    attribute_types: dict[str, str] = {}
+    """Of those message attributes that are no String: Number, String.Array, or Binary, which is in base64."""
     trace_id: str = ""
     """The value of X-Amzn-Trace-Id, passed on so that a trace is one across the hop."""
     lineage: str = ""

@@ -161,6 +161,22 @@ def test_what_is_published_reaches_a_function_and_a_mailbox(world: World) -> Non
     assert sorted(subscription["Protocol"] for subscription in listed) == ["email", "lambda"]
 
 
+def test_attributes_keep_their_types_on_their_way_into_a_queue(world: World) -> None:
+    queues = connect(world.node, "sqs")
+    url = queues.create_queue(QueueName="typed")["QueueUrl"]
+    arn = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = world.topics.create_topic(Name="typed")["TopicArn"]
+    world.topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    attributes = {
+        "count": {"DataType": "Number", "StringValue": "5"},
+        "bytes": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+        "kinds": {"DataType": "String.Array", "StringValue": '["a"]'},
+    }
+    world.topics.publish(TopicArn=topic, Message="typed", MessageAttributes=attributes)
+    (message,) = queues.receive_message(QueueUrl=url, WaitTimeSeconds=20, MessageAttributeNames=["All"])["Messages"]
+    assert message["MessageAttributes"] == attributes
+
+
 def test_errors_of_topics_are_botocores(world: World) -> None:
     with pytest.raises(world.topics.exceptions.NotFoundException) as caught:
         world.topics.publish(TopicArn="arn:aws:sns:us-east-1:123456789012:nonesuch", Message="x")

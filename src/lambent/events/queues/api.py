@@ -424,7 +424,10 @@ class Queues:
 
     async def deliver(self, delivery: Delivery) -> None:
         """A record from elsewhere in the event plane is sent."""
-        attributes = {name: Value(type="String", text=value) for name, value in delivery.message_attributes.items()}
+        types = delivery.attribute_types
+        attributes = {
+            name: _read_value(types.get(name, "String"), value) for name, value in delivery.message_attributes.items()
+        }
 
         def work(connection: Connection) -> int:
             queue = store.get_queue_by_arn(connection, delivery.target)
@@ -635,6 +638,13 @@ def _read_token(parameters: dict[str, Any]) -> str:
         return base64.urlsafe_b64decode(parameters.get("NextToken", "").encode()).decode()
     except ValueError:
         raise CallerError("InvalidParameterValue", "NextToken is not one that was given out.") from None
+
+
+def _read_value(kind: str, value: str) -> Value:
+    """As deliveries have it."""
+    if kind.startswith("Binary"):
+        return Value(type=kind, data=base64.b64decode(value))
+    return Value(type=kind, text=value)
 
 
 def _page(member: str, context: RequestContext, found: list[Queue], limit: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from lambent.substrate.ports import Tables
 MOST_BYTES = 262_144
 MOST_ENTRIES = 10
 LONGEST_SUBJECT = 100
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _DEDUPLICATION = re.compile(r"[A-Za-z0-9!-/:-@\[-`{-~]{1,128}")
 
@@ -73,7 +74,8 @@ class Publisher:
         """A record from elsewhere in the event plane is published."""
         topic = await self._find(delivery.account, delivery.target)
         attributes = {
-            name: Attribute(type="String", value=value) for name, value in delivery.message_attributes.items()
+            name: Attribute(type=delivery.attribute_types.get(name, "String"), value=value)
+            for name, value in delivery.message_attributes.items()
         }
         body = delivery.body.decode("utf-8", "replace")
         message = Message(
@@ -109,7 +111,7 @@ class Publisher:
     def _read_message(self, topic: Topic, parameters: dict[str, Any], trace_id: str) -> Message:
         bodies = _read_bodies(parameters)
         subject = parameters.get("Subject", "")
-        if len(subject) > LONGEST_SUBJECT or "\n" in subject or subject != subject.strip():
+        if len(subject) > LONGEST_SUBJECT or _CONTROL.search(subject) or subject != subject.strip():
             raise invalid("Subject")
         attributes = _read_attributes(parameters.get("MessageAttributes", {}))
         size = len(parameters["Message"].encode()) + sum(

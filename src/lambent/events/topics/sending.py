@@ -112,6 +112,7 @@ class Sender:
     def _address_queue(self, message: Message, subscription: Subscription, queue: str) -> Delivery:
         raw = subscription.attributes.get("RawMessageDelivery") == "true"
         body = message.body_for("sqs").encode() if raw else forms.write_envelope(message, subscription, self._links)
+        attributes = message.attributes if raw else {}
         fifo = {"MessageGroupId": message.group_id, "MessageDeduplicationId": message.deduplication_id}
         return Delivery(
             account=subscription.account,
@@ -120,7 +121,8 @@ class Sender:
             body=body,
             source_arn=message.topic,
             attributes={name: value for name, value in fifo.items() if value},
-            message_attributes={name: entry.value for name, entry in message.attributes.items()} if raw else {},
+            message_attributes={name: entry.value for name, entry in attributes.items()},
+            attribute_types={name: entry.type for name, entry in attributes.items() if entry.type != "String"},
             trace_id=message.trace_id,
             lineage=message.lineage,
         )

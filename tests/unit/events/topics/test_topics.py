@@ -470,6 +470,8 @@ async def test_tags_and_attributes_are_changed(world: World) -> None:
         ("Publish", {"Message": ""}, "Empty message"),
         ("Publish", {"Message": "x" * 262_145}, "too long"),
         ("Publish", {"Message": "x", "Subject": "a\nb"}, "Subject"),
+        ("Publish", {"Message": "x", "Subject": "a\rBcc: b"}, "Subject"),
+        ("Publish", {"Message": "x", "Subject": "a\0b"}, "Subject"),
         ("Publish", {"Message": "x", "MessageStructure": "json"}, "failed to parse"),
         ("Publish", {"Message": "{}", "MessageStructure": "json"}, "No default entry"),
         ("Publish", {"Message": "x", "MessageDeduplicationId": "d"}, "FIFO topics"),
