@@ -1,4 +1,4 @@
-"""Nodes and environments killed at random moments, under producers and consumers of every kind that is not asynchronous.
+"""Nodes and environments killed at random moments under all that is not asynchronous, with producers and consumers.
 
 What is asserted of an acknowledged send, publish, replay or schedule:
 
@@ -6,7 +6,7 @@ What is asserted of an acknowledged send, publish, replay or schedule:
 - A group of a FIFO queue is handled without a gap: what follows a message is the next one of its group (of those that
   were acknowledged and are no dead letters), or an earlier one, from which the order begins again. The latter is the
   redelivery of what was under way when something died.
-- What was deleted by an acknowledged DeleteMessage, within its visibility timeout, is in the answer to no ReceiveMessage
+- What was deleted by an acknowledged DeleteMessage, within its visibility timeout, is in no answer to a ReceiveMessage
   that was begun afterwards.
 - A one-time schedule fired once: whatever came of it carries one execution id.
 
