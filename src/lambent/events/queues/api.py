@@ -16,6 +16,7 @@ from lambent.events.deliveries import Delivery
 from lambent.events.queues import store
 from lambent.events.queues.bells import Bells
 from lambent.events.queues.drafts import measure, read_draft, show_message
+from lambent.events.queues.leftovers import Leftovers
 from lambent.events.queues.model import DEFAULTS, Draft, Message, Queue, Sent, Value, digest_attributes, digest_body
 from lambent.events.queues.moves import Moves, read_handle
 from lambent.events.queues.settings import (
@@ -56,10 +57,19 @@ _OLD_CODES = {
 class Queues:
     """The operations, and the way into queues for the rest of the event plane (`deliver`)."""
 
-    def __init__(self, tables: Tables, bells: Bells, moves: Moves, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        bells: Bells,
+        moves: Moves,
+        leftovers: Leftovers,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._tables = tables
         self._bells = bells
         self._moves = moves
+        self._leftovers = leftovers
         self._now = now
         self._purged: dict[int, float] = {}
 
@@ -133,6 +143,7 @@ class Queues:
     async def delete(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
         queue = await self._queue(context, parameters)
         await self._tables.write(lambda connection: store.delete_queue(connection, queue))
+        self._leftovers.wake()
         return {}
 
     async def get_url(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -142,7 +153,7 @@ class Queues:
         if owner == context.account:
             queue = await self._tables.read(lambda connection: store.get_queue(connection, owner, name))
         if queue is None:
-            raise _no_queue()
+            raise store.no_queue()
         return {"QueueUrl": _url(context, queue)}
 
     async def list_queues(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -191,14 +202,12 @@ class Queues:
         def work(connection: Connection) -> None:
             current = store.get_queue(connection, queue.account, queue.name)
             if current is None:
-                raise _no_queue()
+                raise store.no_queue()
             attributes = {key: value for key, value in {**current.attributes, **given}.items() if value}
             check_together(attributes)
             changed = msgspec.structs.replace(current, attributes=attributes, modified_at=self._now())
             changed = _with_redrive(connection, changed)
             store.put_queue(connection, changed)
-            if "MessageRetentionPeriod" in given:
-                store.change_retention(connection, changed)
 
         await self._tables.write(work)
         return {}
@@ -237,6 +246,7 @@ class Queues:
             )
         await self._tables.write(lambda connection: store.purge(connection, queue))
         self._purged[queue.id] = now
+        self._leftovers.wake()
         return {}
 
     async def send(self, context: RequestContext, parameters: dict[str, Any]) -> Mapping[str, Any]:
@@ -311,6 +321,15 @@ class Queues:
                     # There may be more than this one took.
                     self._bells.ring(queue.id)
                     return list(messages)
+                if queue.is_fifo and await self._tables.read(
+                    lambda connection, now=now: store.has_expired(connection, queue, now)  # type: ignore[misc]
+                ):
+                    # What is old lies before what is not, within a group.
+                    while await self._tables.write(
+                        lambda connection, now=now: store.expire(connection, queue, now)  # type: ignore[misc]
+                    ):
+                        pass
+                    continue
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return []
@@ -432,7 +451,7 @@ class Queues:
         def work(connection: Connection) -> int:
             queue = store.get_queue_by_arn(connection, delivery.target)
             if queue is None:
-                raise _no_queue()
+                raise store.no_queue()
             body = delivery.body.decode("utf-8", "replace")
             group = delivery.attributes.get("MessageGroupId", "") if queue.is_fifo else ""
             draft = Draft(
@@ -460,7 +479,7 @@ class Queues:
     def _look(self, connection: Connection, queue: Queue) -> tuple[bool, float | None]:
         now = self._now()
         if store.get_queue(connection, queue.account, queue.name) is None:
-            raise _no_queue()
+            raise store.no_queue()
         ready = store.has_ready(connection, queue, now)
         if ready and store.count_in_flight(connection, queue, now, MOST_IN_FLIGHT) >= MOST_IN_FLIGHT:
             raise CallerError("OverLimit", f"The maximum number of in flight messages is reached: {MOST_IN_FLIGHT}.")
@@ -474,7 +493,7 @@ class Queues:
         def work(connection: Connection) -> None:
             current = store.get_queue(connection, queue.account, queue.name)
             if current is None:
-                raise _no_queue()
+                raise store.no_queue()
             attributes = {**current.attributes, "Policy": change(current.attributes.get("Policy", ""))}
             kept = {key: value for key, value in attributes.items() if value}
             store.put_queue(connection, msgspec.structs.replace(current, attributes=kept, modified_at=self._now()))
@@ -489,7 +508,7 @@ class Queues:
         def work(connection: Connection) -> None:
             current = store.get_queue(connection, queue.account, queue.name)
             if current is None:
-                raise _no_queue()
+                raise store.no_queue()
             store.put_queue(connection, msgspec.structs.replace(current, tags=change(current.tags)))
 
         await self._tables.write(work)
@@ -500,7 +519,7 @@ class Queues:
         if account == context.account:
             queue = await self._tables.read(lambda connection: store.get_queue(connection, account, name))
         if queue is None:
-            raise _no_queue()
+            raise store.no_queue()
         return queue
 
     async def _queue_of_arn(self, context: RequestContext, arn: str) -> Queue:
@@ -653,7 +672,3 @@ def _page(member: str, context: RequestContext, found: list[Queue], limit: int) 
     if len(found) > limit:
         page["NextToken"] = base64.urlsafe_b64encode(found[limit - 1].name.encode()).decode()
     return page
-
-
-def _no_queue() -> CallerError:
-    return CallerError("QueueDoesNotExist", "The specified queue does not exist.")

@@ -5,21 +5,32 @@
 #
 # A FIFO queue has a row for each of its groups that has messages: `ready_at` is when the group's first message may be
 # received, which is when nothing of the group is in flight any more.
+#
+# Messages lie in a box, which is the column `queue` of their tables. A queue has one box at a time: purging or deleting
+# it takes the box away, which is one row, and what lay there is removed in slices (`clear`), whoever writes meanwhile.
+# Which box it is has to be asked within the transaction that uses it. When a message expires follows from when it was
+# sent and from what the queue says then, so that a change of the retention touches no message.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lambent.events.queues.model import Draft, Message, Queue, Sent, Value
+from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_request_id
 from lambent.substrate.ports import Connection, Schema
 
 DEDUPLICATION_S = 300
-SWEEP = 200
-"""Expired messages that one operation removes at most."""
+SWEEP = 20
+"""Expired messages that one operation removes at most: many operations share a commit."""
+SLICE = 200
+SLICE_S = 0.003
+"""How much of what is left over one transaction removes at most, for others wait for it."""
+_STEP = 10
 SCHEMA = Schema(
     name="queues",
     versions=(
@@ -53,6 +64,14 @@ SCHEMA = Schema(
         CREATE INDEX queues_deduplications_by_time ON queues_deduplications (queue, at);
         """,
         "CREATE INDEX queues_messages_in_flight ON queues_messages (queue, visible_at) WHERE receipt <> ''",
+        """
+        ALTER TABLE queues ADD COLUMN box INTEGER NOT NULL DEFAULT 0;
+        UPDATE queues SET box = id;
+        CREATE TABLE queues_leftovers (box INTEGER PRIMARY KEY, whole INTEGER NOT NULL) STRICT;
+        DROP INDEX queues_messages_by_expiry;
+        ALTER TABLE queues_messages DROP COLUMN expires_at;
+        CREATE INDEX queues_messages_by_age ON queues_messages (queue, sent_at);
+        """,
     ),
 )
 
@@ -104,6 +123,8 @@ def list_sources(connection: Connection, target: Queue, *, after: str = "", limi
 def create_queue(connection: Connection, queue: Queue) -> Queue:
     connection.execute("INSERT INTO queues (account, name, record) VALUES (?, ?, ?)", (queue.account, queue.name, b""))
     made = msgspec.structs.replace(queue, id=connection.last_insert_rowid())
+    # Boxes have numbers that no queue has had, but its own.
+    connection.execute("UPDATE queues SET box = id WHERE id = ?", (made.id,))
     put_queue(connection, made)
     return made
 
@@ -115,61 +136,135 @@ def put_queue(connection: Connection, queue: Queue) -> None:
 
 
 def delete_queue(connection: Connection, queue: Queue) -> None:
-    """With its messages."""
-    purge(connection, queue)
-    connection.execute("DELETE FROM queues_deduplications WHERE queue = ?", (queue.id,))
+    """With its messages, which `clear` removes."""
+    for box in {queue.id, get_box(connection, queue)}:
+        connection.execute("INSERT OR REPLACE INTO queues_leftovers VALUES (?, 1)", (box,))
     connection.execute("DELETE FROM queues WHERE id = ?", (queue.id,))
 
 
 def purge(connection: Connection, queue: Queue) -> None:
-    for table in ("queues_messages", "queues_groups"):
-        connection.execute(f"DELETE FROM {table} WHERE queue = ?", (queue.id,))  # noqa: S608 - of two names
+    """Nothing of what was there is to be seen from now on; `clear` removes it."""
+    connection.execute("INSERT INTO queues_leftovers VALUES (?, 0)", (get_box(connection, queue),))
+    connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'queues'")
+    connection.execute(
+        "UPDATE queues SET box = (SELECT seq FROM sqlite_sequence WHERE name = 'queues') WHERE id = ?", (queue.id,)
+    )
+
+
+def get_box(connection: Connection, queue: Queue) -> int:
+    """Raises CallerError `QueueDoesNotExist`: it was deleted since it was looked up."""
+    box: int | None = connection.execute("SELECT box FROM queues WHERE id = ?", (queue.id,)).get
+    if box is None:
+        raise no_queue()
+    return box
+
+
+def _reload(connection: Connection, queue: Queue) -> tuple[Queue, int]:
+    """As it is set now, and its box. Raises CallerError `QueueDoesNotExist`."""
+    found = connection.execute("SELECT record, box FROM queues WHERE id = ?", (queue.id,)).get
+    if found is None:
+        raise no_queue()
+    return msgspec.msgpack.decode(found[0], type=Queue), found[1]
+
+
+def no_queue() -> CallerError:
+    return CallerError("QueueDoesNotExist", "The specified queue does not exist.")
+
+
+def clear(connection: Connection) -> bool:
+    """Remove a slice of what purged and deleted queues left over. Whether there may be more."""
+    first = connection.execute("SELECT box, whole FROM queues_leftovers ORDER BY box LIMIT 1").get
+    if first is None:
+        return False
+    box, whole = first
+    deletions = [
+        "DELETE FROM queues_messages WHERE id IN (SELECT id FROM queues_messages WHERE queue = :box LIMIT :step)",
+        "DELETE FROM queues_groups WHERE queue = :box AND group_id IN "
+        "(SELECT group_id FROM queues_groups WHERE queue = :box LIMIT :step)",
+    ]
+    if whole:
+        deletions.append(
+            "DELETE FROM queues_deduplications WHERE queue = :box AND (scope, deduplication_id) IN "
+            "(SELECT scope, deduplication_id FROM queues_deduplications WHERE queue = :box LIMIT :step)"
+        )
+    until = time.monotonic() + SLICE_S
+    for _ in range(SLICE // _STEP):
+        removed = 0
+        for deletion in deletions:
+            connection.execute(deletion, {"box": box, "step": _STEP})
+            removed += connection.changes()
+        if not removed:
+            connection.execute("DELETE FROM queues_leftovers WHERE box = ?", (box,))
+            return True
+        if time.monotonic() >= until:
+            break
+    return True
+
+
+def expire(connection: Connection, queue: Queue, now: float) -> bool:
+    """Remove a slice of what is older than the queue keeps it. Whether there may be more."""
+    queue, box = _reload(connection, queue)
+    until = time.monotonic() + SLICE_S
+    for _ in range(SLICE // SWEEP):
+        if _sweep(connection, queue, box, now) < SWEEP:
+            return False
+        if time.monotonic() >= until:
+            break
+    return True
 
 
 def count(connection: Connection, queue: Queue, now: float) -> Counts:
+    queue, box = _reload(connection, queue)
     query = """
         SELECT count(*) FILTER (WHERE visible_at <= :now),
                count(*) FILTER (WHERE visible_at > :now AND receives > 0 AND receipt <> ''),
                count(*) FILTER (WHERE visible_at > :now AND receipt = '')
-        FROM queues_messages WHERE queue = :queue AND expires_at > :now
+        FROM queues_messages WHERE queue = :box AND sent_at > :expired
     """
-    for visible, in_flight, delayed in connection.execute(query, {"queue": queue.id, "now": now}):
+    bindings = {"box": box, "now": now, "expired": _expired_at(queue, now)}
+    for visible, in_flight, delayed in connection.execute(query, bindings):
         return Counts(visible, in_flight, delayed)
     raise AssertionError
 
 
 def send(connection: Connection, queue: Queue, draft: Draft, now: float) -> Sent:
     """A repeat within five minutes is answered as the first was, and not sent. Ring the queue's bell afterwards."""
+    queue, box = _reload(connection, queue)
     scope = draft.group_id if queue.attributes.get("DeduplicationScope") == "messageGroup" else ""
     if queue.is_fifo:
+        forgotten_at = now - DEDUPLICATION_S
         connection.execute(
-            "DELETE FROM queues_deduplications WHERE queue = ? AND at <= ?", (queue.id, now - DEDUPLICATION_S)
+            """
+            DELETE FROM queues_deduplications WHERE queue = :queue AND (scope, deduplication_id) IN (
+                SELECT scope, deduplication_id FROM queues_deduplications WHERE queue = :queue AND at <= :at
+                ORDER BY at LIMIT :most)
+            """,
+            {"queue": queue.id, "at": forgotten_at, "most": SWEEP},
         )
         query = """
             SELECT message_id, sequence_number FROM queues_deduplications
-            WHERE queue = ? AND scope = ? AND deduplication_id = ?
+            WHERE queue = ? AND scope = ? AND deduplication_id = ? AND at > ?
         """
-        for message_id, number in connection.execute(query, (queue.id, scope, draft.deduplication_id)):
+        for message_id, number in connection.execute(query, (queue.id, scope, draft.deduplication_id, forgotten_at)):
             return Sent(message_id=message_id, sequence_number=number)
     # Here too, for nobody may ever receive.
-    _sweep(connection, queue, now)
+    _sweep(connection, queue, box, now)
     sent = Sent(message_id=new_request_id(), sequence_number=_next_number(connection, queue))
     if queue.is_fifo:
         connection.execute(
-            "INSERT INTO queues_deduplications VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO queues_deduplications VALUES (?, ?, ?, ?, ?, ?)",
             (queue.id, scope, draft.deduplication_id, now, sent.message_id, sent.sequence_number),
         )
     delay_s = queue.seconds("DelaySeconds") if draft.delay_s is None else draft.delay_s
     rest = Rest(draft.attributes, draft.trace_header, draft.sender)
     connection.execute(
         """
-        INSERT INTO queues_messages (queue, visible_at, expires_at, sent_at, message_id, group_id, deduplication_id,
-            sequence_number, body, rest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO queues_messages (queue, visible_at, sent_at, message_id, group_id, deduplication_id,
+            sequence_number, body, rest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
-            queue.id,
+            box,
             now + delay_s,
-            now + queue.seconds("MessageRetentionPeriod"),
             now,
             sent.message_id,
             draft.group_id,
@@ -180,15 +275,17 @@ def send(connection: Connection, queue: Queue, draft: Draft, now: float) -> Sent
         ),
     )
     if queue.is_fifo:
-        _settle_group(connection, queue.id, draft.group_id, now)
+        _settle_group(connection, box, draft.group_id, now)
     return sent
 
 
 def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: float, now: float) -> list[Message]:
     """Messages, now in flight. Those that were received too often go to the dead letters instead."""
-    _sweep(connection, queue, now)
+    queue, box = _reload(connection, queue)
+    _sweep(connection, queue, box, now)
     messages: list[Message] = []
-    rows = _find_in_groups(connection, queue, most, now) if queue.is_fifo else _find(connection, queue, most, now)
+    find = _find_in_groups if queue.is_fifo else _find
+    rows = find(connection, queue, box, most, now)
     while rows:
         buried = False
         for row in rows:
@@ -198,16 +295,16 @@ def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: fl
                     move(connection, row[0], queue, target, now)
                     buried = True
                     continue
-            messages.append(_take(connection, row, now, now + visibility_s))
+            messages.append(_take(connection, queue, row, now, now + visibility_s))
         if not buried or len(messages) >= most:
             break
         # With a visibility timeout of nothing, what was taken is there to be found again.
         taken = {message.message_id for message in messages}
-        found = _find_in_groups(connection, queue, most, now) if queue.is_fifo else _find(connection, queue, most, now)
+        found = find(connection, queue, box, most, now)
         rows = [row for row in found if row[5] not in taken][: most - len(messages)]
     if queue.is_fifo:
         for group in {message.group_id for message in messages}:
-            _settle_group(connection, queue.id, group, now)
+            _settle_group(connection, box, group, now)
     return messages
 
 
@@ -215,14 +312,23 @@ def next_due_at(connection: Connection, queue: Queue, now: float) -> float | Non
     """When something will be to receive by itself, that is not now."""
     table, column = ("queues_groups", "ready_at") if queue.is_fifo else ("queues_messages", "visible_at")
     query = f"SELECT min({column}) FROM {table} WHERE queue = ? AND {column} > ?"  # noqa: S608 - of two pairs of names
-    found: float | None = connection.execute(query, (queue.id, now)).get
+    found: float | None = connection.execute(query, (get_box(connection, queue), now)).get
     return found
 
 
 def has_ready(connection: Connection, queue: Queue, now: float) -> bool:
-    table, column = ("queues_groups", "ready_at") if queue.is_fifo else ("queues_messages", "visible_at")
-    query = f"SELECT 1 FROM {table} WHERE queue = ? AND {column} <= ? LIMIT 1"  # noqa: S608 - of two pairs of names
-    return connection.execute(query, (queue.id, now)).get is not None
+    queue, box = _reload(connection, queue)
+    if queue.is_fifo:
+        # A group may have expired messages alone; receiving shows.
+        query = "SELECT 1 FROM queues_groups WHERE queue = ? AND ready_at <= ? LIMIT 1"
+        return connection.execute(query, (box, now)).get is not None
+    return bool(_find(connection, queue, box, 1, now))
+
+
+def has_expired(connection: Connection, queue: Queue, now: float) -> bool:
+    query = "SELECT 1 FROM queues_messages WHERE queue = ? AND sent_at <= ? LIMIT 1"
+    queue, box = _reload(connection, queue)
+    return connection.execute(query, (box, _expired_at(queue, now))).get is not None
 
 
 def count_in_flight(connection: Connection, queue: Queue, now: float, limit: int) -> int:
@@ -232,44 +338,46 @@ def count_in_flight(connection: Connection, queue: Queue, now: float, limit: int
             SELECT 1 FROM queues_messages WHERE queue = ? AND visible_at > ? AND receipt <> '' LIMIT ?
         )
     """
-    found: int = connection.execute(query, (queue.id, now, limit)).get
+    found: int = connection.execute(query, (get_box(connection, queue), now, limit)).get
     return found
 
 
 def delete(connection: Connection, queue: Queue, receipt: str, now: float) -> bool:
     """False for a receipt that is no longer good: the message was received again since, or is gone."""
-    number = read_receipt(queue, receipt)
+    number, box = read_receipt(queue, receipt), get_box(connection, queue)
     query = "SELECT group_id FROM queues_messages WHERE id = ? AND queue = ? AND receipt = ?"
-    group = connection.execute(query, (number, queue.id, receipt)).get
+    group = connection.execute(query, (number, box, receipt)).get
     if group is None:
         return False
     connection.execute("DELETE FROM queues_messages WHERE id = ?", (number,))
     if queue.is_fifo:
-        _settle_group(connection, queue.id, group, now)
+        _settle_group(connection, box, group, now)
     return True
 
 
 def change_visibility(connection: Connection, queue: Queue, receipt: str, timeout_s: float, now: float) -> bool:
     """False when the message is not in flight by this receipt."""
-    number = read_receipt(queue, receipt)
+    number, box = read_receipt(queue, receipt), get_box(connection, queue)
     query = "SELECT group_id FROM queues_messages WHERE id = ? AND queue = ? AND receipt = ? AND visible_at > ?"
-    group = connection.execute(query, (number, queue.id, receipt, now)).get
+    group = connection.execute(query, (number, box, receipt, now)).get
     if group is None:
         return False
     connection.execute("UPDATE queues_messages SET visible_at = ? WHERE id = ?", (now + timeout_s, number))
     if queue.is_fifo:
-        _settle_group(connection, queue.id, group, now)
+        _settle_group(connection, box, group, now)
     return True
 
 
 def move(connection: Connection, number: int, queue: Queue, target: Queue, now: float) -> None:
     """A message to another queue, where it was never received. In a standard queue its age goes along."""
-    _sweep(connection, target, now)
+    target, box = _reload(connection, target)
+    boxes = (get_box(connection, queue), box)
+    _sweep(connection, target, box, now)
     sent_at = connection.execute("SELECT sent_at FROM queues_messages WHERE id = ?", (number,)).get
     if target.is_fifo:
         sent_at = now
     changed: dict[str, Any] = {
-        "queue": target.id,
+        "queue": box,
         "visible_at": now,
         "receipt": "",
         "receives": 0,
@@ -277,28 +385,28 @@ def move(connection: Connection, number: int, queue: Queue, target: Queue, now: 
         "dead_letter_source": queue.arn,
         "sequence_number": _next_number(connection, target),
         "sent_at": sent_at,
-        "expires_at": sent_at + target.seconds("MessageRetentionPeriod"),
     }
     group = connection.execute("SELECT group_id FROM queues_messages WHERE id = ?", (number,)).get
     columns = ", ".join(f"{name} = :{name}" for name in changed)
     # A new number puts it behind what the target has already.
     query = f"UPDATE queues_messages SET {columns}, id = :new WHERE id = :number"  # noqa: S608 - names of this function
     connection.execute(query, {**changed, "number": number, "new": _new_number(connection)})
-    for one in (queue, target):
-        if one.is_fifo:
-            _settle_group(connection, one.id, group, now)
+    if queue.is_fifo or target.is_fifo:
+        for one in boxes:
+            _settle_group(connection, one, group, now)
 
 
 def find_visible(connection: Connection, queue: Queue, most: int, now: float) -> list[int]:
     """Numbers of messages that could be received, the oldest first."""
-    query = "SELECT id FROM queues_messages WHERE queue = ? AND visible_at <= ? ORDER BY visible_at, id LIMIT ?"
-    return [number for (number,) in connection.execute(query, (queue.id, now, most))]
+    queue, box = _reload(connection, queue)
+    return [row[0] for row in _find(connection, queue, box, most, now)]
 
 
 def peek(connection: Connection, queue: Queue, most: int) -> list[Message]:
     """The oldest messages as they lie there; nothing is changed."""
+    box = get_box(connection, queue)
     query = f"SELECT {_MESSAGE} FROM queues_messages WHERE queue = ? ORDER BY id LIMIT ?"  # noqa: S608 - a constant
-    return [_read(row, row[1], row[2], row[3] or 0.0) for row in connection.execute(query, (queue.id, most))]
+    return [_read(row, row[1], row[2], row[3] or 0.0) for row in connection.execute(query, (box, most))]
 
 
 def read_receipt(queue: Queue, receipt: str) -> int:
@@ -309,26 +417,33 @@ def read_receipt(queue: Queue, receipt: str) -> int:
     return int(number, 16)
 
 
-def _find(connection: Connection, queue: Queue, most: int, now: float) -> Sequence[tuple[Any, ...]]:
+def _find(connection: Connection, queue: Queue, box: int, most: int, now: float) -> Sequence[tuple[Any, ...]]:
+    # Nothing is visible before it was sent: the lower bound passes over what expired without reading it.
     query = f"""
-        SELECT {_MESSAGE} FROM queues_messages WHERE queue = ? AND visible_at <= ? AND expires_at > ?
-        ORDER BY visible_at, id LIMIT ?
+        SELECT {_MESSAGE} FROM queues_messages
+        WHERE queue = :box AND visible_at <= :now AND visible_at > :expired AND +sent_at > :expired
+        ORDER BY visible_at, id LIMIT :most
     """  # noqa: S608 - a constant
-    return list(connection.execute(query, (queue.id, now, now, most)))
+    return list(connection.execute(query, {"box": box, "now": now, "expired": _expired_at(queue, now), "most": most}))
 
 
-def _find_in_groups(connection: Connection, queue: Queue, most: int, now: float) -> Sequence[tuple[Any, ...]]:
-    """From as many groups as it takes, of each in order and without a gap."""
+def _find_in_groups(connection: Connection, queue: Queue, box: int, most: int, now: float) -> Sequence[tuple[Any, ...]]:
+    """From as many groups as it takes, of each in order and without a gap.
+
+    Looks no further into a group than a slice: of what has not expired there may be more when `has_expired`.
+    """
     query = "SELECT group_id FROM queues_groups WHERE queue = ? AND ready_at <= ? ORDER BY ready_at, first LIMIT ?"
-    groups = [group for (group,) in connection.execute(query, (queue.id, now, most))]
+    groups = [group for (group,) in connection.execute(query, (box, now, most))]
     rows: list[tuple[Any, ...]] = []
     within = f"""
         SELECT {_MESSAGE}, visible_at FROM queues_messages
-        WHERE queue = ? AND group_id = ? AND group_id <> '' AND +expires_at > ? ORDER BY id LIMIT ?
+        WHERE queue = ? AND group_id = ? AND group_id <> '' ORDER BY id LIMIT ?
     """  # noqa: S608 - a constant
     for group in groups:
-        for row in connection.execute(within, (queue.id, group, now, most - len(rows))):
-            if row[-1] > now:
+        for row in connection.execute(within, (box, group, most + SWEEP)):
+            if row[4] <= _expired_at(queue, now):
+                continue
+            if row[-1] > now or len(rows) >= most:
                 break
             rows.append(row[:-1])
         if len(rows) >= most:
@@ -336,10 +451,9 @@ def _find_in_groups(connection: Connection, queue: Queue, most: int, now: float)
     return rows
 
 
-def _take(connection: Connection, row: tuple[Any, ...], now: float, visible_at: float) -> Message:
+def _take(connection: Connection, queue: Queue, row: tuple[Any, ...], now: float, visible_at: float) -> Message:
     number, first = row[0], row[3] if row[3] is not None else now
-    queue_id = connection.execute("SELECT queue FROM queues_messages WHERE id = ?", (number,)).get
-    receipt = f"{queue_id:x}-{number:x}-{secrets.token_hex(16)}"
+    receipt = f"{queue.id:x}-{number:x}-{secrets.token_hex(16)}"
     connection.execute(
         "UPDATE queues_messages SET visible_at = ?, receipt = ?, receives = receives + 1, first_received_at = ? "
         "WHERE id = ?",
@@ -367,8 +481,8 @@ def _read(row: tuple[Any, ...], receipt: str, receives: int, first_received_at: 
     )
 
 
-def _settle_group(connection: Connection, queue_id: int, group: str, now: float) -> None:
-    where = (queue_id, group)
+def _settle_group(connection: Connection, box: int, group: str, now: float) -> None:
+    where = (box, group)
     first = connection.execute(
         # Without the last condition SQLite does not see that the index by group serves, which is partial.
         "SELECT id, visible_at FROM queues_messages WHERE queue = ? AND group_id = ? AND group_id <> '' "
@@ -388,15 +502,21 @@ def _settle_group(connection: Connection, queue_id: int, group: str, now: float)
     connection.execute("INSERT OR REPLACE INTO queues_groups VALUES (?, ?, ?, ?)", (*where, ready_at, head[0]))
 
 
-def _sweep(connection: Connection, queue: Queue, now: float) -> None:
-    """Some of what is older than the queue keeps it."""
-    query = "SELECT id, group_id FROM queues_messages WHERE queue = ? AND expires_at <= ? LIMIT ?"
-    expired = list(connection.execute(query, (queue.id, now, SWEEP)))
+def _sweep(connection: Connection, queue: Queue, box: int, now: float) -> int:
+    """Some of what is older than the queue keeps it; how many it were."""
+    query = "SELECT id, group_id FROM queues_messages WHERE queue = ? AND sent_at <= ? ORDER BY sent_at LIMIT ?"
+    expired = list(connection.execute(query, (box, _expired_at(queue, now), SWEEP)))
     for number, _ in expired:
         connection.execute("DELETE FROM queues_messages WHERE id = ?", (number,))
     if queue.is_fifo:
         for group in {group for _, group in expired}:
-            _settle_group(connection, queue.id, group, now)
+            _settle_group(connection, box, group, now)
+    return len(expired)
+
+
+def _expired_at(queue: Queue, now: float) -> float:
+    """What was sent then or before is not kept any more."""
+    return now - queue.seconds("MessageRetentionPeriod")
 
 
 def _next_number(connection: Connection, queue: Queue) -> str:
@@ -413,12 +533,6 @@ def _new_number(connection: Connection) -> int:
     connection.execute(query)
     found: int = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'queues_messages'").get
     return found
-
-
-def change_retention(connection: Connection, queue: Queue) -> None:
-    """Of the messages that are there too."""
-    query = "UPDATE queues_messages SET expires_at = sent_at + ? WHERE queue = ?"
-    connection.execute(query, (queue.seconds("MessageRetentionPeriod"), queue.id))
 
 
 def get_origin(connection: Connection, number: int) -> str:
