@@ -187,17 +187,16 @@ def clear(connection: Connection) -> bool:
             "DELETE FROM queues_deduplications WHERE queue = :box AND (scope, deduplication_id) IN "
             "(SELECT scope, deduplication_id FROM queues_deduplications WHERE queue = :box LIMIT :step)"
         )
-    until = time.monotonic() + SLICE_S
-    for _ in range(SLICE // _STEP):
+    until, total = time.monotonic() + SLICE_S, 0
+    while total < SLICE and time.monotonic() < until:
         removed = 0
         for deletion in deletions:
             connection.execute(deletion, {"box": box, "step": _STEP})
             removed += connection.changes()
         if not removed:
             connection.execute("DELETE FROM queues_leftovers WHERE box = ?", (box,))
-            return True
-        if time.monotonic() >= until:
             break
+        total += removed
     return True
 
 

@@ -46,7 +46,7 @@ def world() -> World:
     return World(MemoryTables(SCHEMAS))
 
 
-async def fill(world: World, url: str, *, most: int = MANY, **parameters: Any) -> None:
+async def fill(world: World, url: str, most: int = MANY, **parameters: Any) -> None:
     for number in range(most):
         await world.send(url, str(number), **parameters)
 
@@ -62,7 +62,8 @@ async def test_a_long_queue_is_purged_and_deleted_in_short_transactions(
 ) -> None:
     fifo = name.endswith(".fifo")
     url = await world.queue(name, **(FIFO if fifo else {}))
-    await fill(world, url, **({"MessageGroupId": "g"} if fifo else {}))
+    grouped: dict[str, Any] = {"MessageGroupId": "g"} if fifo else {}
+    await fill(world, url, **grouped)
     ledger = Ledger(world.tables)
     await world.call(operation, QueueUrl=url)
     if operation == "DeleteQueue":
@@ -70,7 +71,7 @@ async def test_a_long_queue_is_purged_and_deleted_in_short_transactions(
     assert await world.counts(url) == [0, 0, 0]
     assert await world.receive(url) == []
     assert await ask(world.tables, MESSAGES) == MANY, "nothing was removed yet, and nothing of it was seen"
-    await world.send(url, "later", **({"MessageGroupId": "g"} if fifo else {}))
+    await world.send(url, "later", **grouped)
     await world.service.leftovers.clear()
     assert await ask(world.tables, MESSAGES) == 1
     assert await world.bodies(url) == ["later"]
