@@ -41,6 +41,8 @@ KEPT_S = 60.0
 """Until it is tried again to put away a parcel that ran out."""
 STUCK_S = 5.0
 """Until a lane goes on whose store failed."""
+LONGEST_WAIT_S = 86_400.0
+"""Nobody lets a parcel wait for longer: one that is due later was put before the clock was set back, and is due."""
 SEPARATOR = "|"
 """Between a target and what tells several of its lanes apart."""
 _FETCH = 32
@@ -183,7 +185,7 @@ class Outbox:
         due = [
             Parcel(id=number, lane=lane, body=body, attempts=attempts, put_at=put_at)
             for number, body, attempts, put_at, due_at in rows
-            if due_at <= now
+            if due_at <= now or due_at > now + LONGEST_WAIT_S
         ]
         return due, rows[0][4] if rows else None
 

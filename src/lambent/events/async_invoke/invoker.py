@@ -178,6 +178,9 @@ class AsyncInvoker:
             lane.bell.clear()
             try:
                 due_at = await self._tables.read(lambda c: store.next_due(c, name))
+                if due_at is not None and due_at > self._now() + MAX_BACKOFF_S:
+                    await self._bring_back(name)
+                    continue
                 if due_at is not None and due_at <= self._now():
                     if await self._claim(name, lane):
                         continue
@@ -189,6 +192,11 @@ class AsyncInvoker:
                 del self._lanes[name]
                 return
             await self._wait(lane.bell, None if due_at is None else max(0.0, due_at - self._now()))
+
+    async def _bring_back(self, name: Lane) -> None:
+        """Nothing waits for longer than the longest backing off, but when the clock was set back since."""
+        now = self._now()
+        await self._tables.write(lambda c: store.bring_back(c, name, after=now + MAX_BACKOFF_S, now=now, limit=_CHUNK))
 
     async def _claim(self, name: Lane, lane: _Lane) -> bool:
         """Whether the lane may look for more at once; an end of one of its attempts rings otherwise."""

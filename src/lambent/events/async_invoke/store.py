@@ -141,6 +141,16 @@ def next_due(connection: Connection, lane: Lane) -> float | None:
     return due_at
 
 
+def bring_back(connection: Connection, lane: Lane, *, after: float, now: float, limit: int) -> None:
+    """Some of what is due later than `after` is due now, and was accepted no later."""
+    query = (
+        "UPDATE async_events SET due_at = ?, accepted_at = min(accepted_at, ?) WHERE id IN ("
+        "SELECT id FROM async_events "
+        "WHERE state = 'waiting' AND account = ? AND function = ? AND due_at > ? ORDER BY due_at, id LIMIT ?)"
+    )
+    connection.execute(query, (now, now, *lane, after, limit))
+
+
 def claim(connection: Connection, lane: Lane, now: float, limit: int) -> list[Claimed]:
     """The events that are due first become `running`; their attempts are counted before they start."""
     query = (

@@ -27,6 +27,8 @@ from lambent.substrate.ports import Connection, Schema
 DEDUPLICATION_S = 300
 SWEEP = 20
 """Expired messages that one operation removes at most: many operations share a commit."""
+AHEAD_S = 1.0
+"""A message that was sent more than this after now was sent before the clock was set back."""
 SLICE = 200
 SLICE_S = 0.003
 """How much of what is left over one transaction removes at most, for others wait for it."""
@@ -282,6 +284,7 @@ def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: fl
     """Messages, now in flight. Those that were received too often go to the dead letters instead."""
     queue, box = _reload(connection, queue)
     _sweep(connection, queue, box, now)
+    _bring_back(connection, queue, box, now)
     messages: list[Message] = []
     find = _find_in_groups if queue.is_fifo else _find
     rows = find(connection, queue, box, most, now)
@@ -320,8 +323,11 @@ def has_ready(connection: Connection, queue: Queue, now: float) -> bool:
     if queue.is_fifo:
         # A group may have expired messages alone; receiving shows.
         query = "SELECT 1 FROM queues_groups WHERE queue = ? AND ready_at <= ? LIMIT 1"
-        return connection.execute(query, (box, now)).get is not None
-    return bool(_find(connection, queue, box, 1, now))
+        found = connection.execute(query, (box, now)).get is not None
+    else:
+        found = bool(_find(connection, queue, box, 1, now))
+    ahead = "SELECT 1 FROM queues_messages WHERE queue = ? AND sent_at > ? LIMIT 1"
+    return found or connection.execute(ahead, (box, now + AHEAD_S)).get is not None
 
 
 def has_expired(connection: Connection, queue: Queue, now: float) -> bool:
@@ -511,6 +517,20 @@ def _sweep(connection: Connection, queue: Queue, box: int, now: float) -> int:
         for group in {group for _, group in expired}:
             _settle_group(connection, box, group, now)
     return len(expired)
+
+
+def _bring_back(connection: Connection, queue: Queue, box: int, now: float) -> None:
+    """Some of what was sent before the clock was set back counts as sent now, and stays hidden as long."""
+    query = "SELECT id, group_id, sent_at FROM queues_messages WHERE queue = ? AND sent_at > ? ORDER BY sent_at LIMIT ?"
+    ahead = list(connection.execute(query, (box, now + AHEAD_S, SWEEP)))
+    for number, _, sent_at in ahead:
+        connection.execute(
+            "UPDATE queues_messages SET sent_at = ?, visible_at = max(?, visible_at - ?) WHERE id = ?",
+            (now, now, sent_at - now, number),
+        )
+    if queue.is_fifo:
+        for group in {group for _, group, _ in ahead}:
+            _settle_group(connection, box, group, now)
 
 
 def _expired_at(queue: Queue, now: float) -> float:
