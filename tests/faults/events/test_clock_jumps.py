@@ -117,7 +117,7 @@ async def test_no_schedule_fires_more_than_once_for_a_clock_that_goes_forward_an
     await clockwork.timers.fire_due()
     for _ in range(2):
         await clockwork.next_received()
-    # The first run of a rate is at once, and the minute is full; all three are due after the jump, however many minutes it was.
+    # The first run of a rate is at once, and the minute is full. All three are due once after the jump.
     clockwork.now += 30 * DAY_S
     await clockwork.timers.fire_due()
     for _ in range(3):
