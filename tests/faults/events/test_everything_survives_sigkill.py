@@ -32,6 +32,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import PYTHON, ROLE, connect
+from tests.faults.events.noting import NOTE
 
 from lambent.testing.node import LambentNode, make_zip
 
@@ -45,43 +46,14 @@ OWN_VISIBILITY_S = 2
 ARCHIVED = 20
 PACE_S = 0.02
 SEEN = "seen.fifo"
-HANDLER = """
-import datetime, hashlib, hmac, http.client, json, os, uuid
-from urllib.parse import urlsplit
-
-def sign(key, text):
-    return hmac.new(key, text.encode(), hashlib.sha256).digest()
-
-def note(seen):
-    # Not by an SDK: importing one takes longer than an environment lives here.
-    where = urlsplit(os.environ["AWS_ENDPOINT_URL"])
-    body = json.dumps({"QueueUrl": f"{where.scheme}://{where.netloc}/" + os.environ["SEEN"], "MessageGroupId": "all",
-                       "MessageDeduplicationId": uuid.uuid4().hex, "MessageBody": json.dumps(seen)})
-    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    region = os.environ["AWS_REGION"]
-    headers = {"content-type": "application/x-amz-json-1.0", "host": where.netloc, "x-amz-date": stamp,
-               "x-amz-security-token": os.environ["AWS_SESSION_TOKEN"], "x-amz-target": "AmazonSQS.SendMessage"}
-    names = ";".join(sorted(headers))
-    lines = "".join(f"{name}:{headers[name]}\\n" for name in sorted(headers))
-    whole = f"POST\\n/\\n\\n{lines}\\n{names}\\n{hashlib.sha256(body.encode()).hexdigest()}"
-    scope = f"{stamp[:8]}/{region}/sqs/aws4_request"
-    key = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
-    for part in scope.split("/"):
-        key = sign(key, part)
-    text = f"AWS4-HMAC-SHA256\\n{stamp}\\n{scope}\\n{hashlib.sha256(whole.encode()).hexdigest()}"
-    headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={os.environ['AWS_ACCESS_KEY_ID']}/{scope}, "
-                                f"SignedHeaders={names}, Signature={sign(key, text).hex()}")
-    connection = http.client.HTTPConnection(where.netloc, timeout=2)
-    connection.request("POST", "/", body, headers)
-    answer = connection.getresponse()
-    if answer.status != 200:
-        raise RuntimeError(answer.read().decode())
-    connection.close()
-
+HANDLER = (
+    NOTE
+    + """
 def handler(event, context):
     # Handled is what was noted: the note is on disk before the function answers.
     note([record["Sns"]["Message"] if "Sns" in record else record["body"] for record in event["Records"]])
 """
+)
 
 Send = Callable[[str], Any]
 
