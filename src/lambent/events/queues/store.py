@@ -234,14 +234,7 @@ def send(connection: Connection, queue: Queue, draft: Draft, now: float) -> Sent
     scope = draft.group_id if queue.attributes.get("DeduplicationScope") == "messageGroup" else ""
     if queue.is_fifo:
         forgotten_at = now - DEDUPLICATION_S
-        connection.execute(
-            """
-            DELETE FROM queues_deduplications WHERE queue = :queue AND (scope, deduplication_id) IN (
-                SELECT scope, deduplication_id FROM queues_deduplications WHERE queue = :queue AND at <= :at
-                ORDER BY at LIMIT :most)
-            """,
-            {"queue": queue.id, "at": forgotten_at, "most": SWEEP},
-        )
+        _forget_repeats(connection, queue, forgotten_at)
         query = """
             SELECT message_id, sequence_number FROM queues_deduplications
             WHERE queue = ? AND scope = ? AND deduplication_id = ? AND at > ?
@@ -517,6 +510,13 @@ def _sweep(connection: Connection, queue: Queue, box: int, now: float) -> int:
         for group in {group for _, group in expired}:
             _settle_group(connection, box, group, now)
     return len(expired)
+
+
+def _forget_repeats(connection: Connection, queue: Queue, until: float) -> None:
+    query = "SELECT queue, scope, deduplication_id FROM queues_deduplications WHERE queue = ? AND at <= ? LIMIT ?"
+    delete = "DELETE FROM queues_deduplications WHERE queue = ? AND scope = ? AND deduplication_id = ?"
+    for key in list(connection.execute(query, (queue.id, until, SWEEP))):
+        connection.execute(delete, key)
 
 
 def _bring_back(connection: Connection, queue: Queue, box: int, now: float) -> None:
