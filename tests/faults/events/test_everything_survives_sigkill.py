@@ -8,7 +8,8 @@ What is asserted of an acknowledged send, publish, replay or schedule:
   redelivery of what was under way when something died.
 - What was deleted by an acknowledged DeleteMessage, within its visibility timeout, is in no answer to a ReceiveMessage
   that was begun afterwards.
-- A one-time schedule fired once: whatever came of it carries one execution id.
+- A one-time schedule fired once: whatever came of it carries one execution id. A rule with a rate sent one event for
+  each of its due times, whichever of them a node was down at.
 
 `LAMBENT_KILL_ROUNDS=200 pytest -s` on this file runs as many rounds and prints the counts.
 """
@@ -111,7 +112,7 @@ class World:
         return f"arn:aws:sqs:us-east-1:{account}:{name}"
 
     def build(self) -> None:
-        for name in (SEEN, "dead", "dead.fifo", "dead-topic", "fan", "replayed", "timed"):
+        for name in (SEEN, "dead", "dead.fifo", "dead-topic", "fan", "replayed", "ticks", "timed"):
             self.queue(name)
         self.queue("standard", dead="dead", VisibilityTimeout=str(VISIBILITY_S))
         self.queue("ordered.fifo", dead="dead.fifo", VisibilityTimeout=str(VISIBILITY_S))
@@ -139,6 +140,9 @@ class World:
         self.sns.subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=self.arn("fan"), Attributes=raw)
         self.sns.subscribe(TopicArn=self.topic, Protocol="lambda", Endpoint=function)
         self._build_archive()
+        self.events.put_rule(Name="tick", ScheduleExpression="rate(1 minute)")
+        self.events.put_targets(Rule="tick", Targets=[{"Id": "queue", "Arn": self.arn("ticks")}])
+        self.ticking_since = time.monotonic()
 
     def _build_archive(self) -> None:
         bus = self.events.create_event_bus(Name="shop")["EventBusArn"]
@@ -298,6 +302,8 @@ def judge(world: World, killed: int) -> None:
     fanned: set[str] = set()
     handled: list[str] = []
     fired: dict[str, set[str]] = defaultdict(set)
+    ticks: dict[str, set[str]] = defaultdict(set)
+    minutes = int((time.monotonic() - world.ticking_since) // 60)
     replayed: dict[str, set[int]] = defaultdict(set)
 
     def is_complete() -> bool:
@@ -311,6 +317,9 @@ def judge(world: World, killed: int) -> None:
         for one in world.drain("timed"):
             told = json.loads(one["Body"])
             fired[told["name"]].add(told["execution"])
+        for one in world.drain("ticks"):
+            event = json.loads(one["Body"])
+            ticks[event["time"]].add(event["id"])
         for one in world.drain("replayed"):
             event = json.loads(one["Body"])
             replayed[event["replay-name"]].add(event["detail"]["n"])
@@ -320,6 +329,7 @@ def judge(world: World, killed: int) -> None:
             and promised["topic"] <= fanned
             and promised["own"] <= own
             and promised["timed"] <= fired.keys()
+            and len(ticks) >= minutes
             and all(len(replayed[name]) == ARCHIVED for name in promised["replay"])
         )
 
@@ -332,6 +342,7 @@ def judge(world: World, killed: int) -> None:
             f"handled {len(handled)}, of these again {len(handled) - len(set(handled))}, dead letters {len(dead)}; "
             f"fanned out to a queue {len(fanned)}; own consumers received {len(world.ledger.received)}, "
             f"surely deleted {len(world.ledger.deleted_at)}; schedules fired {len(fired)}; "
+            f"a rate of a minute fired {len(ticks)} times in {minutes} minutes; "
             f"events replayed {sum(map(len, replayed.values()))}"
         )
     for group in GROUPS:
@@ -339,6 +350,9 @@ def judge(world: World, killed: int) -> None:
     for body, began_at in world.ledger.received:
         assert began_at <= world.ledger.deleted_at.get(body, began_at), f"{body} was received after its deletion"
     assert all(len(executions) == 1 for executions in fired.values())
+    assert all(len(events) == 1 for events in ticks.values())
+    # One more for the first, which is at once.
+    assert len(ticks) <= minutes + 2
     assert all(promised.values())
 
 

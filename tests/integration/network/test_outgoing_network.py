@@ -359,17 +359,22 @@ async def test_the_egress_process_gives_up_root(egress: Egress) -> None:
     assert fields["NoNewPrivs"] == "1"
 
 
-async def test_the_egress_process_ends_with_its_link(world: World) -> None:
-    """A node that is killed leaves none behind."""
+@pytest.mark.parametrize(
+    "unread", ["", "egress._run._send(b'Q{}', '', ()); select.select([egress._run._link], [], [])"]
+)
+async def test_the_egress_process_ends_with_its_link(world: World, unread: str) -> None:
+    """A node that is killed leaves none behind, also when it had not read all that it was told."""
     code = (
-        "import asyncio, os; from lambent.dataplane.sandbox.network.egress_link import Egress\n"
+        "import asyncio, os, select; from lambent.dataplane.sandbox.network.egress_link import Egress\n"
         "async def main():\n"
         "    egress = Egress(log_level='error'); await egress.start()\n"
-        "    print(egress.pid, flush=True); os.kill(os.getpid(), 9)\n"
+        "    print(egress.pid, flush=True)\n"
+        f"    {unread}\n"
+        "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())"
     )
     node = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
-    out, _ = await node.communicate()
+    out, _ = await asyncio.wait_for(node.communicate(), 30)
     with contextlib.suppress(ProcessLookupError):
         await asyncio.wait_for(_wait_gone(os.pidfd_open(int(out))), 10)
 

@@ -70,6 +70,10 @@ class EgressServer:
                 message, fds = descriptors.receive(self._link, MESSAGE_BYTES, MAX_FDS)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                # The node was killed with an answer of ours unread; uvloop would not call again to tell of the end.
+                self._ended.set()
+                return
             except OSError as exc:
                 log.error("environment without network", extra={"action": "egress_add_failed", "reason": str(exc)})
                 return
