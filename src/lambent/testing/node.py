@@ -24,6 +24,10 @@ class NodeDidNotStart(Exception):
     """What the node wrote before it ended."""
 
 
+class NodeDidNotEnd(Exception):
+    """Something of it is left."""
+
+
 class LambentNode:
     """`lambent up` on a free port. Use `running`, or `start` and `stop` or `kill`."""
 
@@ -121,6 +125,9 @@ class LambentNode:
         status = self._process.wait(timeout_s)
         if self._reader is not None:
             self._reader.join(timeout_s)
+            if self._reader.is_alive():
+                # Closing its output would wait for as long.
+                raise NodeDidNotEnd(f"a process of the node outlived it and holds its output:\n{self.output}")
         assert self._process.stdout is not None
         self._process.stdout.close()
         return status
