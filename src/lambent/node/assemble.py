@@ -185,6 +185,7 @@ class Node:
             if self._draining:
                 log.warning("second signal: stopping at once", extra={"action": "stop_now"})
                 server.force_exit = True
+                self._dispatcher.cut_short()
                 self._zygotes.kill()
             self._draining = True
             if self._shells is not None:

@@ -118,9 +118,6 @@ class Dispatcher:
         self._due: asyncio.TimerHandle | None = None
         self._due_at = math.inf
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running = 0
-        self._drained = asyncio.Event()
-        self._stopping = False
         self._stopped = False
 
     def emit_log(self, environment: Environment, lines: list[bytes]) -> None:
@@ -128,7 +125,7 @@ class Dispatcher:
         self._books.journal_of(environment).take_lines(lines)
 
     async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
-        if self._stopping:
+        if self._stopped:
             raise Stopping
         admission = self._admission_of(target.version.account)
         share = self._take_share(target, admission) if target.provisioned else ""
@@ -146,7 +143,7 @@ class Dispatcher:
 
         Raises what `invoke` raises before anything runs.
         """
-        if self._stopping:
+        if self._stopped:
             raise Stopping
         admission = self._admission_of(target.version.account)
         share = self._take_share(target, admission) if target.provisioned else ""
@@ -169,7 +166,7 @@ class Dispatcher:
 
     def has_room(self) -> bool:
         """Whether another environment may live without an idle one ending for it."""
-        return not self._stopping and not self._starts.queued and self._starts.has_room()
+        return not self._stopped and not self._starts.queued and self._starts.has_room()
 
     def uses_tree(self, name: str) -> bool:
         """Whether a living environment has this tree of the code store mounted."""
@@ -179,15 +176,13 @@ class Dispatcher:
         """The trees that `uses_tree` is true for."""
         return [name for environment in self._starts for name in environment.trees]
 
-    async def drain(self) -> None:
-        """Take no new work and wait until what runs has ended."""
-        self._stopping = True
-        if self._running:
-            await self._drained.wait()
+    def cut_short(self) -> None:
+        """Environments end from now on because the node does: no answer of the functions'."""
+        self._stopped = True
 
     async def stop(self) -> None:
         """Stop every environment, busy ones too."""
-        self._stopping = self._stopped = True
+        self._stopped = True
         if self._due is not None:
             self._due.cancel()
         self._idle.clear()
@@ -202,10 +197,6 @@ class Dispatcher:
 
     def _start(self, run: _Run) -> None:
         """The run has its slot; from here on it ends in `_finish`, whoever still waits for it."""
-        self._running += 1
-        self._seek(run)
-
-    def _seek(self, run: _Run) -> None:
         environment = self._take_provisioned(run.share) if run.share else None
         if environment is None:
             environment = self._take_idle(run.target.pool_key)
@@ -309,7 +300,7 @@ class Dispatcher:
     def _keep_spare(self, environment: Environment, target: Target) -> None:
         """It became ready after the one it was started for had been served."""
         key = target.pool_key
-        if self._stopping or self._revisions.get(key[0]) != key[1] or environment.state is not State.BUSY:
+        if self._stopped or self._revisions.get(key[0]) != key[1] or environment.state is not State.BUSY:
             self._stop_soon(environment)
         elif not self._serve_waiting(environment, key):
             environment.take(Event.FINISHED)
@@ -330,9 +321,6 @@ class Dispatcher:
             run.admission.give_back_provisioned(run.share)
         else:
             run.admission.give_back(run.target.version.name)
-        self._running -= 1
-        if self._stopping and not self._running:
-            self._drained.set()
         run.done(result)
 
     def _take_share(self, target: Target, admission: AccountAdmission) -> str:
@@ -360,7 +348,7 @@ class Dispatcher:
         key = target.pool_key
         now = time.monotonic()
         self._idle.end(key, now)
-        if self._stopping or self._revisions.get(key[0]) != key[1] or now > environment.retire_at:
+        if self._stopped or self._revisions.get(key[0]) != key[1] or now > environment.retire_at:
             self._stop_soon(environment)
             return
         environment.size_mb = size_mb
@@ -420,6 +408,8 @@ class Dispatcher:
             return self._books.conclude(environment, target, invocation, reply, elapsed_ms, status="error")
         except Ended as ended:
             elapsed_ms = (time.perf_counter() - began) * 1000
+            if self._stopped:
+                raise Stopping from ended
             if ended.cause is Cause.PROTOCOL:
                 raise PlatformError(f"The environment could not be made: {ended.detail}", retry_safe=True) from ended
             if ended.cause is Cause.TIMEOUT:
@@ -454,6 +444,8 @@ class Dispatcher:
             return environment
         except (InitFailed, Ended) as failed:
             elapsed_ms = (time.perf_counter() - began) * 1000
+            if self._stopped:
+                raise Stopping from failed
             if run.environment is not None:
                 return failed
             journal = self._books.journal_of(environment)
@@ -515,7 +507,7 @@ class Dispatcher:
             if self._may_hand_on(environment, closed, ended):
                 await self._hand_on(run, environment)
                 return
-            if self._stopped or (self._stopping and ended.status is None):
+            if self._stopped:
                 # Ended by the node, not by itself: not an answer of the function's.
                 raise Interrupted
             elapsed_ms = (time.perf_counter() - run.began) * 1000
@@ -541,7 +533,7 @@ class Dispatcher:
         if self._stopped:
             self._finish(run, Stopping())
         else:
-            self._seek(run)
+            self._start(run)
 
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""
@@ -609,7 +601,7 @@ class Dispatcher:
                 await self._stop(environment)
             return
         environment.drain_log()
-        unwanted = self._stopping or self._revisions.get(key[0]) != key[1]
+        unwanted = self._stopped or self._revisions.get(key[0]) != key[1]
         if unwanted or environment.state is not State.BUSY:
             await self._stop(environment)
             return
@@ -621,7 +613,7 @@ class Dispatcher:
     async def _start_ahead(self, target: Target) -> Environment:
         """For provisioned concurrency: its init has gone well. Raises NoRoom, and what became of the init."""
         version = target.version
-        if self._stopping:
+        if self._stopped:
             raise Stopping
         victim = None
         if not self._starts.has_room():
