@@ -80,6 +80,37 @@ class Books:
             report_type=failures.report_type(failed, error_type),
         )
 
+    def weigh(self, environment: Environment, target: Target, reply: Reply, elapsed_ms: float) -> Outcome:
+        """What came of a warm invocation that went well; `write_down` is to follow."""
+        return Outcome(
+            payload=reply.payload,
+            executed_version=target.version.version,
+            duration_ms=elapsed_ms,
+            billed_ms=math.ceil(elapsed_ms),
+            max_memory_mb=min(environment.peak_memory_mb(), target.version.memory_mb),
+        )
+
+    def write_down(self, environment: Environment, target: Target, invocation: Invocation, outcome: Outcome) -> None:
+        """Close the log and the books of what `weigh` has weighed."""
+        version = target.version
+        record = InvocationRecord(
+            request_id=invocation.request_id,
+            account=version.account,
+            function=version.name,
+            version=version.version,
+            environment_id=environment.id,
+            cold=False,
+            init_ms=None,
+            duration_ms=outcome.duration_ms,
+            billed_ms=outcome.billed_ms,
+            memory_mb=version.memory_mb,
+            max_memory_mb=outcome.max_memory_mb,
+            error_type="",
+        )
+        self._journals[environment.id].note_report(record, "")
+        self._started.pop(environment.id, None)
+        self._recorder.record(record)
+
     def conclude(
         self,
         environment: Environment,

@@ -162,10 +162,11 @@ class Environment:
         A reply after the limit is never accepted.
         """
         assert self._channel is not None
-        self.invocations += 1
-        self._deadlines.enter(self._time_out, limit_ms)
         self._take_reply = take
         self._channel.send(call, self._note_reply)
+        # After it was sent, and before anything can be read: the function runs meanwhile.
+        self.invocations += 1
+        self._deadlines.enter(self._time_out, limit_ms)
 
     def _note_reply(self, reply: Reply | ChannelClosed) -> None:
         self._deadlines.leave(self._time_out)
