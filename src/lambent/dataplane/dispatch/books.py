@@ -10,6 +10,7 @@ from lambent.dataplane.dispatch.journal import Journal
 from lambent.dataplane.sandbox import failures
 from lambent.dataplane.sandbox.channel import InitFailed, Reply
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
+from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Outcome, Target
 from lambent.telemetry.function_logs import LogSink
 from lambent.telemetry.records import ColdReason, InvocationRecord, Recorder
@@ -92,24 +93,7 @@ class Books:
 
     def write_down(self, environment: Environment, target: Target, invocation: Invocation, outcome: Outcome) -> None:
         """Close the log and the books of what `weigh` has weighed."""
-        version = target.version
-        record = InvocationRecord(
-            request_id=invocation.request_id,
-            account=version.account,
-            function=version.name,
-            version=version.version,
-            environment_id=environment.id,
-            cold=False,
-            init_ms=None,
-            duration_ms=outcome.duration_ms,
-            billed_ms=outcome.billed_ms,
-            memory_mb=version.memory_mb,
-            max_memory_mb=outcome.max_memory_mb,
-            error_type="",
-        )
-        self._journals[environment.id].note_report(record, "")
-        self._started.pop(environment.id, None)
-        self._recorder.record(record)
+        self._write(environment, _make_record(environment, target.version, invocation, outcome), "")
 
     def conclude(
         self,
@@ -134,26 +118,7 @@ class Books:
         max_memory_mb = min(environment.peak_memory_mb(), version.memory_mb)
         if reply.error_type and not status:
             status = "error"
-        record = InvocationRecord(
-            request_id=invocation.request_id,
-            account=version.account,
-            function=version.name,
-            version=version.version,
-            environment_id=environment.id,
-            cold=init_ms is not None or restore_ms is not None,
-            cold_reason=cold,
-            init_ms=init_ms,
-            restore_ms=restore_ms,
-            duration_ms=elapsed_ms,
-            billed_ms=billed_ms,
-            memory_mb=version.memory_mb,
-            max_memory_mb=max_memory_mb,
-            error_type=report_type or reply.error_type,
-        )
-        tail = self._journals[environment.id].note_report(record, status)
-        self._started.pop(environment.id, None)
-        self._recorder.record(record)
-        return Outcome(
+        outcome = Outcome(
             payload=reply.payload,
             function_error="Unhandled" if reply.error_type else "",
             error_type=reply.error_type,
@@ -162,11 +127,42 @@ class Books:
             billed_ms=billed_ms,
             init_ms=init_ms,
             max_memory_mb=max_memory_mb,
-            log_tail=tail,
         )
+        record = _make_record(environment, version, invocation, outcome)
+        record.error_type = report_type or reply.error_type
+        record.cold, record.cold_reason = init_ms is not None or restore_ms is not None, cold
+        record.restore_ms = restore_ms
+        outcome.log_tail = self._write(environment, record, status)
+        return outcome
+
+    def _write(self, environment: Environment, record: InvocationRecord, status: str) -> bytes:
+        """Returns the tail of the log, if it was asked for."""
+        tail = self._journals[environment.id].note_report(record, status)
+        self._started.pop(environment.id, None)
+        self._recorder.record(record)
+        return tail
 
     def _write_starts(self) -> None:
         self._start_timer = None
         started, self._started = self._started, {}
         for journal in started.values():
             journal.flush()
+
+
+def _make_record(
+    environment: Environment, version: Version, invocation: Invocation, outcome: Outcome
+) -> InvocationRecord:
+    return InvocationRecord(
+        request_id=invocation.request_id,
+        account=version.account,
+        function=version.name,
+        version=version.version,
+        environment_id=environment.id,
+        cold=False,
+        init_ms=outcome.init_ms,
+        duration_ms=outcome.duration_ms,
+        billed_ms=outcome.billed_ms,
+        memory_mb=version.memory_mb,
+        max_memory_mb=outcome.max_memory_mb,
+        error_type="",
+    )
