@@ -141,6 +141,7 @@ class StorageFront:
         content, length = self._content(call, request)
         async with contextlib.AsyncExitStack() as stack:
             intents = await self._intend(operation, call, bucket, parameters)
+            answer = None
             try:
                 answer = await stack.enter_async_context(
                     self._bulk.send(
@@ -158,14 +159,11 @@ class StorageFront:
                 document = await answer.read()
                 if intents:
                     await self._conclude(_Asked(operation, call, bucket, intents), answer, document)
-            except Unreachable as exc:
-                await self._doubt(intents, done=not exc.sent)
+            except BaseException as exc:
+                # A body that failed has not sent its last piece. Of everything else nobody knows what the store did.
+                before = isinstance(exc, CallerError) or (isinstance(exc, Unreachable) and not exc.sent)
+                await self._doubt(intents, nothing_happened=answer is None and before)
                 raise
-            except BaseException:
-                await self._doubt(intents, done=True)
-                raise
-            finally:
-                self._busy -= {intent.id for intent in intents}
             is_head = request.method == "HEAD"
             yield Reply(_respond(answer, document, keeps_length=is_head))
 
@@ -228,7 +226,7 @@ class StorageFront:
         # Completing and copying may begin with 200 and fail in what follows.
         if answer.status >= 300 or (root is not None and _tag(root) == "Error"):
             # A store that failed may have done it all the same.
-            await self._doubt(intents, done=answer.status < 500)
+            await self._doubt(intents, nothing_happened=answer.status < 500)
             return
         changes = []
         failed = _failed_keys(root) if operation == "DeleteObjects" else set()
@@ -256,16 +254,15 @@ class StorageFront:
 
         for lane in await self._tables.write(work):
             self._ring(lane)
+        self._busy -= {intent.id for intent in intents}
 
-    async def _doubt(self, intents: Sequence[Intent], *, done: bool) -> None:
-        """`done`: nothing happened there; else it may have, and is looked at later."""
-        if not intents:
-            return
-        if done:
-            await self._tables.write(
-                lambda connection: store.drop_intents(connection, [intent.id for intent in intents])
-            )
-        else:
+    async def _doubt(self, intents: Sequence[Intent], *, nothing_happened: bool) -> None:
+        """What the store did is looked at later, unless it is known that it did nothing."""
+        ids = {intent.id for intent in intents}
+        self._busy -= ids
+        if ids and nothing_happened:
+            await self._tables.write(lambda connection: store.drop_intents(connection, ids))
+        elif ids:
             self._unsettled.set()
 
     async def _look(self, bucket: Bucket, key: str) -> StoredObject | None:
@@ -283,17 +280,32 @@ class StorageFront:
         while True:
             await self._unsettled.wait()
             self._unsettled.clear()
-            try:
-                intents = await self._tables.read(store.list_intents)
-                for intent in intents:
-                    if intent.id not in self._busy:
-                        await self._settle_one(intent)
-            except PlatformError as exc:
-                log.error("changes in the store are not settled", extra={"action": "settle_failed", "reason": str(exc)})
+            if await self._settle_all():
+                pause_s = FIRST_PAUSE_S
+            else:
                 asyncio.get_running_loop().call_later(pause_s, self._unsettled.set)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            else:
-                pause_s = FIRST_PAUSE_S
+
+    async def _settle_all(self) -> bool:
+        """Whether none is left that could not be settled; one does not hold up the others."""
+        try:
+            intents = await self._tables.read(store.list_intents)
+        except PlatformError as exc:
+            log.error("changes in the store are not settled", extra={"action": "settle_failed", "reason": str(exc)})
+            return False
+        settled = True
+        for intent in intents:
+            if intent.id in self._busy:
+                continue
+            try:
+                await self._settle_one(intent)
+            except (CallerError, PlatformError) as exc:
+                settled = False
+                said = {"action": "settle_failed", "bucket": intent.bucket, "key": intent.key, "reason": str(exc)}
+                log.error("a change in the store is not settled", extra=said)
+                if isinstance(exc, Unreachable):
+                    break
+        return settled
 
     async def _settle_one(self, intent: Intent) -> None:
         """Tells what is so now: that the change was this one cannot be known."""

@@ -22,7 +22,7 @@ from lambent.events.storage.bulk_store import Answer, BulkStore, StoreSettings, 
 from lambent.events.storage.calls import Call
 from lambent.events.storage.model import Intent
 from lambent.events.storage.storage import StorageService
-from lambent.model.errors import CallerError
+from lambent.model.errors import CallerError, PlatformError
 from lambent.substrate.ports import Tables
 
 URL = "http://store"
@@ -214,6 +214,42 @@ async def test_an_answer_that_was_lost_is_settled_when_the_store_is_back(world: 
     assert len(await world.intents()) == 1
     world.bulk.after = lambda _method, _path: None
     await world.wait_told(("ObjectCreated:Put", "a", 5))
+    await world.settled()
+
+
+@pytest.mark.parametrize("how", ["refuses", "fails", "cancels"])
+async def test_what_was_done_is_told_although_it_could_not_be_looked_at(world: World, how: str) -> None:
+    await world.storage.start()
+    looks = 0
+
+    def disturb(method: str, _path: str) -> None:
+        nonlocal looks
+        if method != "HEAD" or looks:
+            return
+        looks += 1
+        if how == "refuses":
+            raise Unreachable(URL, "nobody there", sent=False)
+        if how == "fails":
+            raise PlatformError("503", retry_safe=True)
+        raise asyncio.CancelledError
+
+    world.bulk.before = disturb
+    with pytest.raises((PlatformError, asyncio.CancelledError)):
+        await world.put("a")
+    await world.wait_told(("ObjectCreated:Put", "a", 5))
+    await world.settled()
+
+
+async def test_one_change_that_cannot_be_settled_does_not_hold_up_the_others(world: World) -> None:
+    for key in ("odd", "even"):
+        world.bulk.objects[f"/bulk-own/{key}"] = b"1"
+        await world.leave(key, "ObjectCreated:Put")
+    odd = True
+    world.bulk.after = lambda _method, path: (400, b"") if odd and path.endswith("/odd") else None
+    await world.storage.start()
+    await world.wait_told(("ObjectCreated:Put", "even", 1))
+    odd = False
+    await world.wait_told(("ObjectCreated:Put", "even", 1), ("ObjectCreated:Put", "odd", 1))
     await world.settled()
 
 
