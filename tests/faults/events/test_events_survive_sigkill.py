@@ -21,7 +21,7 @@ from lambent.cli.session import find_connection
 from lambent.client.client import Client
 from lambent.testing.node import LambentNode, make_zip
 
-ROUNDS = int(os.environ.get("LAMBENT_KILL_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("LAMBENT_KILL_ROUNDS", "6"))
 PRODUCERS = 3
 
 

@@ -53,7 +53,7 @@ def test_a_loop_is_stopped(node: LambentNode, kind: str) -> None:
     dead = sqs.create_queue(QueueName=f"dead-{kind}")["QueueUrl"]
     dead_arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 1})
-    attributes = {"VisibilityTimeout": "12", "RedrivePolicy": policy}
+    attributes = {"VisibilityTimeout": "6", "RedrivePolicy": policy}
     url = sqs.create_queue(QueueName=f"loop-{kind}", Attributes=attributes)["QueueUrl"]
     topic = sns.create_topic(Name="loop")["TopicArn"]
     name = f"loop-{kind}"
@@ -62,7 +62,7 @@ def test_a_loop_is_stopped(node: LambentNode, kind: str) -> None:
         Role=ROLE,
         Runtime=PYTHON,
         Handler="app.handler",
-        Timeout=10,
+        Timeout=6,
         MemorySize=1024,
         Environment={"Variables": {"SEEN": seen, "SELF": url if kind == "queue" else topic}},
         Code={"ZipFile": make_zip({"app.py": LOOP[kind]})},
