@@ -312,11 +312,13 @@ class Queues:
             ready, due_at = await self._tables.read(lambda connection: self._look(connection, queue))
             if ready:
                 now = self._now()
-                messages = await self._tables.write(
+                messages, buried_in = await self._tables.write(
                     lambda connection, now=now: store.receive(  # type: ignore[misc]
                         connection, queue, most=most, visibility_s=visibility_s, now=now
                     )
                 )
+                for target in buried_in:
+                    self._bells.ring(target)
                 if messages:
                     # There may be more than this one took.
                     self._bells.ring(queue.id)

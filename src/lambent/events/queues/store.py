@@ -273,12 +273,20 @@ def send(connection: Connection, queue: Queue, draft: Draft, now: float) -> Sent
     return sent
 
 
-def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: float, now: float) -> list[Message]:
-    """Messages, now in flight. Those that were received too often go to the dead letters instead."""
+class Received(NamedTuple):
+    messages: list[Message]
+    """Now in flight."""
+    buried_in: set[int]
+    """The ids of queues that those went to that had been received too often: ring their bells."""
+
+
+def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: float, now: float) -> Received:
+    """Raises CallerError `QueueDoesNotExist`."""
     queue, box = _reload(connection, queue)
     _sweep(connection, queue, box, now)
     _bring_back(connection, queue, box, now)
     messages: list[Message] = []
+    buried_in: set[int] = set()
     find = _find_in_groups if queue.is_fifo else _find
     rows = find(connection, queue, box, most, now)
     while rows:
@@ -288,6 +296,7 @@ def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: fl
                 target = get_queue_by_arn(connection, queue.redrive.target)
                 if target is not None and target.is_fifo == queue.is_fifo:
                     move(connection, row[0], queue, target, now)
+                    buried_in.add(target.id)
                     buried = True
                     continue
             messages.append(_take(connection, queue, row, now, now + visibility_s))
@@ -300,7 +309,7 @@ def receive(connection: Connection, queue: Queue, *, most: int, visibility_s: fl
     if queue.is_fifo:
         for group in {message.group_id for message in messages}:
             _settle_group(connection, box, group, now)
-    return messages
+    return Received(messages, buried_in)
 
 
 def next_due_at(connection: Connection, queue: Queue, now: float) -> float | None:

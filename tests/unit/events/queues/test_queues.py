@@ -648,6 +648,18 @@ async def test_what_is_sent_while_a_receive_looks_is_not_missed(world: World) ->
     assert [message.body for message in taken] == ["meanwhile"]
 
 
+async def test_whoever_waits_for_dead_letters_is_woken_when_one_comes(world: World) -> None:
+    url, dead = await world.dead_letters(most=1)
+    await world.send(url, "poison")
+    await world.receive(url)
+    world.now += 31
+    waiting = asyncio.ensure_future(world.bodies(dead, WaitTimeSeconds=20))
+    await asyncio.sleep(0.05)
+    assert await world.receive(url) == []
+    async with asyncio.timeout(10):
+        assert await waiting == ["poison"]
+
+
 async def test_dead_letters_are_kept_as_long_as_their_own_queue_says(world: World) -> None:
     dead = await world.queue("dead", MessageRetentionPeriod="1209600")
     policy = json.dumps({"deadLetterTargetArn": arn("dead"), "maxReceiveCount": 1})
