@@ -33,6 +33,7 @@ from lambent.events.queues.queues import QueueService
 from lambent.model.function import Version
 from lambent.model.identifiers import new_request_id
 from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.model.streams import ResponseStream
 from lambent.substrate.sqlite.tables import SqliteTables, open_tables
 from lambent.testing.node import LambentNode, make_zip
 
@@ -52,7 +53,7 @@ class Instantly:
         self.seen: dict[str, float] = {}
         self.saw_other = asyncio.Event()
 
-    async def invoke(self, target: Target, _invocation: Invocation) -> Outcome:
+    async def invoke(self, target: Target, _invocation: Invocation, _stream: ResponseStream | None = None) -> Outcome:
         self.count += 1
         self.seen.setdefault(target.version.name, time.perf_counter())
         if target.version.name == "other":

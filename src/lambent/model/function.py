@@ -5,6 +5,7 @@ Collections of `substrate.Documents` (keys are slash-joined, written only by `co
   versions    ACCOUNT/NAME/VERSION     -> Version   ("$LATEST" or a number)
   aliases     ACCOUNT/NAME/ALIAS       -> Alias
   provisioned ACCOUNT/NAME/QUALIFIER   -> Provisioned  (a version's number or an alias)
+  function_urls ACCOUNT/NAME/QUALIFIER -> FunctionUrl  (`$LATEST` or an alias)
   layers      ACCOUNT/NAME/VERSION     -> LayerVersion  (version as a zero-padded 10-digit number)
 """
 
@@ -111,6 +112,39 @@ class Provisioned(msgspec.Struct, frozen=True, kw_only=True):
     executions: int
     last_modified: str
     """As the contract has it here: 2026-11-23T05:38:54+0000."""
+
+
+class Cors(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a function URL; empty members send no header."""
+
+    allow_origins: list[str] = []
+    allow_methods: list[str] = []
+    allow_headers: list[str] = []
+    expose_headers: list[str] = []
+    allow_credentials: bool = False
+    max_age_s: int | None = None
+
+
+class FunctionUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP address of a function or of an alias of it."""
+
+    account: str
+    region: str
+    function: str
+    qualifier: str = LATEST
+    url_id: str
+    """Lower-case letters and digits, the first label of its host."""
+    auth_type: str
+    """`NONE` or `AWS_IAM`."""
+    invoke_mode: str = "BUFFERED"
+    cors: Cors | None = None
+    created_at: str
+    last_modified: str
+
+    @property
+    def function_arn(self) -> str:
+        arn = f"arn:aws:lambda:{self.region}:{self.account}:function:{self.function}"
+        return arn if self.qualifier == LATEST else f"{arn}:{self.qualifier}"
 
 
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):

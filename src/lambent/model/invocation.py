@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from lambent.model.function import Version
+from lambent.model.streams import ResponseStream
 
 PoolKey = tuple[str, str, str]
 """Version ARN, revision, network: environments are never shared across any of them."""
@@ -62,8 +63,11 @@ class Outcome(msgspec.Struct, kw_only=True, gc=False):
 class Invoker(Protocol):
     """The one way into the data plane, for the HTTP edge, queues, sources and workflows alike."""
 
-    async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
+    async def invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None = None) -> Outcome:
         """Run the function once and return what came of it.
+
+        With a `stream` its answer is read while it is written: the outcome then has the payload of a function that did
+        not stream, or the error that ended one that did. The stream has ended when this returns or raises.
 
         Raises CallerError `TooManyRequestsException` (429) beyond a concurrency limit, CallerError
         `InvalidRuntimeException` (502) for a runtime this machine lacks, PlatformError when Lambent failed.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 SYNC_PAYLOAD_BYTES = 6_291_556
 """Request and response of a synchronous invocation: 6 MiB and 100 bytes."""
+STREAMED_RESPONSE_BYTES = 209_715_200
+"""Of a response that is streamed: 200 MiB."""
 ASYNC_PAYLOAD_BYTES = 1_048_576
 ZIPPED_CODE_BYTES = 52_428_800
 UNZIPPED_CODE_BYTES = 262_144_000

@@ -30,6 +30,7 @@ from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.dispatch.templates import Templates
 from lambent.dataplane.gateway.app import Gateway, StreamingApi
 from lambent.dataplane.gateway.invoke import InvokeEdge
+from lambent.dataplane.gateway.streaming import StreamingInvokeEdge
 from lambent.dataplane.jail import syscalls
 from lambent.dataplane.sandbox import cgroups, scratch
 from lambent.dataplane.sandbox.cgroups import EnvironmentLimits
@@ -56,6 +57,7 @@ from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.event_plane import EventPlane, join_services, open_event_plane
 from lambent.node.folder import DataFolder
+from lambent.node.front_door import open_front_door
 from lambent.node.function_credentials import FunctionCredentials, own_address
 from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
@@ -339,16 +341,20 @@ async def build(
     lambent_api = LambentApi(node, place.logs(logs), read_code, api.handle)
     node.on_drain = lambent_api.end_followers
     authenticator = _authenticator(settings, accounts, sessions, account, services.signing_names)
+    invoke = InvokeEdge(
+        directory, dispatch, place.enqueue(event_plane.accept if event_plane is not None else _refuse_event, directory)
+    )
     node.app = Gateway(
         authenticator=authenticator,
-        invoke=InvokeEdge(
-            directory,
-            dispatch,
-            place.enqueue(event_plane.accept if event_plane is not None else _refuse_event, directory),
-        ),
+        invoke=invoke,
+        streaming_invoke=StreamingInvokeEdge(invoke.parse_streamed, dispatch),
         api=api,
         node_api=lambent_api,
-        streaming=await place.buckets(_open_buckets(authenticator, event_plane), stack),
+        streaming=(
+            # First: its hosts would be taken for names of buckets.
+            await open_front_door(documents, directory, dispatch, authenticator, stack),
+            await place.buckets(_open_buckets(authenticator, event_plane), stack),
+        ),
     )
     return node
 

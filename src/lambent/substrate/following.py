@@ -20,7 +20,16 @@ from lambent.substrate.watches import Watches
 
 log = logging.getLogger(__name__)
 
-FOLLOWED = ("accounts", "access_keys", "identity", "functions", "versions", "aliases", "provisioned")
+FOLLOWED = (
+    "accounts",
+    "access_keys",
+    "identity",
+    "functions",
+    "versions",
+    "aliases",
+    "provisioned",
+    "function_urls",
+)
 RETRY_S = 0.1
 SETTLE_PATIENCE_S = 5.0
 """How long a commit waits for a follower that is connected but does not answer."""

@@ -24,6 +24,7 @@ from lambent.dataplane.wire.frames import Call
 from lambent.model.errors import PlatformError
 from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Target
+from lambent.model.streams import ResponseStream
 from lambent.telemetry.function_logs import LogStream
 from lambent.telemetry.records import CountingRecorder
 
@@ -50,7 +51,7 @@ class FakeChannel:
     async def wait_ready(self) -> float | None:
         return await self._init
 
-    def send(self, call: Call, take: TakeReply) -> None:
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
         asyncio.get_running_loop().call_soon(take, Reply(b"1"))
 
     def close(self) -> None:

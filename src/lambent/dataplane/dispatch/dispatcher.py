@@ -29,6 +29,7 @@ from lambent.dataplane.sandbox.states import Event, State
 from lambent.dataplane.wire.frames import Call
 from lambent.model.errors import PlatformError
 from lambent.model.invocation import Invocation, Outcome, PoolKey, Target
+from lambent.model.streams import ResponseStream
 from lambent.telemetry.records import ColdReason
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,28 @@ Done = Callable[[Outcome | Exception], None]
 class _Run:
     """One invocation between admission and its end."""
 
-    __slots__ = ("admission", "began", "cold", "done", "environment", "invocation", "patience", "share", "target")
+    __slots__ = (
+        "admission",
+        "began",
+        "cold",
+        "done",
+        "environment",
+        "invocation",
+        "patience",
+        "share",
+        "stream",
+        "target",
+    )
 
     def __init__(
-        self, target: Target, invocation: Invocation, admission: AccountAdmission, done: Done, share: str = ""
+        self,
+        target: Target,
+        invocation: Invocation,
+        admission: AccountAdmission,
+        done: Done,
+        *,
+        share: str = "",
+        stream: ResponseStream | None = None,
     ) -> None:
         self.target = target
         self.invocation = invocation
@@ -81,6 +100,8 @@ class _Run:
         self.done = done
         self.share = share
         """Of provisioned concurrency, of which it has a slot; else it has one of its function or account."""
+        self.stream = stream
+        """Where the answer goes while it is written; None for an answer in one piece."""
         self.environment: Environment | None = None
         self.cold: ColdReason | None = None
         """Why no environment was there; None once it was given one that was."""
@@ -124,7 +145,15 @@ class Dispatcher:
         """Where the launcher sends what environments write."""
         self._books.journal_of(environment).take_lines(lines)
 
-    async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
+    async def invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None = None) -> Outcome:
+        if stream is None:
+            return await self._invoke(target, invocation, None)
+        try:
+            return await self._invoke(target, invocation, stream)
+        finally:
+            stream.end()
+
+    async def _invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None) -> Outcome:
         if self._stopped:
             raise Stopping
         admission = self._admission_of(target.version.account)
@@ -135,7 +164,7 @@ class Dispatcher:
         elif not share:
             admission.take(target.version.name)
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._start(_Run(target, invocation, admission, functools.partial(_settle, answer), share))
+        self._start(_Run(target, invocation, admission, functools.partial(_settle, answer), share=share, stream=stream))
         return await answer
 
     def submit(self, target: Target, invocation: Invocation, done: Done) -> None:
@@ -149,7 +178,7 @@ class Dispatcher:
         share = self._take_share(target, admission) if target.provisioned else ""
         if not share:
             admission.take(target.version.name)
-        self._start(_Run(target, invocation, admission, done, share))
+        self._start(_Run(target, invocation, admission, done, share=share))
 
     def follow_version(self, version_arn: str, revision_id: str | None) -> None:
         """The version is now at this revision, or gone (None): environments of any other are not used again."""
@@ -471,7 +500,7 @@ class Dispatcher:
             invocation.cognito_identity,
         )
         run.began = time.perf_counter()
-        environment.begin(call, limit_ms, functools.partial(self._take_reply, run))
+        environment.begin(call, limit_ms, functools.partial(self._take_reply, run), run.stream)
         # Written down while the function runs: nothing of it is read before this returns.
         self._books.begin(environment, invocation, now_ms)
 

@@ -12,6 +12,7 @@ import msgspec
 from lambent.members.membership import Membership
 from lambent.members.transport import Done, Transport
 from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.model.streams import ResponseStream
 
 KIND = "invoke"
 
@@ -23,7 +24,7 @@ Resolve = Callable[[str, str, str, str], Target]
 class LocalDispatch(Protocol):
     """See `dispatcher.Dispatcher`."""
 
-    async def invoke(self, target: Target, invocation: Invocation) -> Outcome: ...
+    async def invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None = None) -> Outcome: ...
 
     def submit(self, target: Target, invocation: Invocation, done: OutcomeDone) -> None: ...
 
@@ -57,10 +58,10 @@ class HomeDispatch:
         self._read_outcome = msgspec.msgpack.Decoder(Outcome).decode
         self._waiting: set[asyncio.Task[None]] = set()
 
-    async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
+    async def invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None = None) -> Outcome:
         home = self._home_of(target)
         if home == self._membership.me:
-            return await self._local.invoke(target, invocation)
+            return await self._local.invoke(target, invocation, stream)
         return self._read_outcome(await self._transport.ask(home, KIND, encode_call(target, invocation)))
 
     def submit(self, target: Target, invocation: Invocation, done: OutcomeDone) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 from lambent.awsapi.context import RequestContext, check_scope, deny
 from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.dataplane.gateway.invoke import ROUTE, Answer, InvokeEdge
+from lambent.dataplane.gateway.streaming import ROUTE as STREAMING_ROUTE
+from lambent.dataplane.gateway.streaming import StreamingInvokeEdge
 from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_request_id
@@ -55,7 +57,7 @@ class NodeApi(Protocol):
 
 
 class StreamingApi(Protocol):
-    """A service whose bodies are too large to be read before it is asked. It authenticates by itself."""
+    """What has a wire of its own: it reads bodies and authenticates by itself. The first that serves a scope does."""
 
     def serves(self, scope: Scope) -> bool: ...
 
@@ -70,12 +72,14 @@ class Gateway:
         *,
         authenticator: Authenticator,
         invoke: InvokeEdge,
+        streaming_invoke: StreamingInvokeEdge,
         api: Api,
         node_api: NodeApi,
-        streaming: StreamingApi | None = None,
+        streaming: Sequence[StreamingApi] = (),
     ) -> None:
         self._authenticator = authenticator
         self._invoke = invoke
+        self._streaming_invoke = streaming_invoke
         self._api = api
         self._node_api = node_api
         self._streaming = streaming
@@ -94,20 +98,24 @@ class Gateway:
         return self._api.write_error(error, None, request_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for served in self._streaming:
+            if served.serves(scope):
+                await served.serve(scope, receive, send)
+                return
         if scope["type"] != "http":
-            return
-        if self._streaming is not None and self._streaming.serves(scope):
-            await self._streaming.serve(scope, receive, send)
             return
         request_id = new_request_id()
         request: HttpRequest | None = None
         try:
             raw_path: bytes = scope["raw_path"]
-            matched = ROUTE.match(raw_path) if scope["method"] == "POST" else None
+            matched = streamed = None
+            if scope["method"] == "POST":
+                matched, streamed = ROUTE.match(raw_path), STREAMING_ROUTE.match(raw_path)
             limit_bytes = self._node_api.limit_bytes(raw_path) or limits.CREATE_REQUEST_BYTES
             # The code that SDKs know of an Invoke is another than that of every other operation.
-            too_large = "RequestTooLargeException" if matched else "RequestEntityTooLargeException"
-            body = await _read_body(receive, INVOKE_BODY_BYTES if matched else limit_bytes, too_large)
+            is_invoke = matched is not None or streamed is not None
+            too_large = "RequestTooLargeException" if is_invoke else "RequestEntityTooLargeException"
+            body = await _read_body(receive, INVOKE_BODY_BYTES if is_invoke else limit_bytes, too_large)
             request = HttpRequest(
                 method=scope["method"],
                 raw_path=raw_path,
@@ -123,7 +131,12 @@ class Gateway:
                 await self._node_api.serve(request, context, receive, send)
                 return
             context = self._authenticator.authenticate(request, request_id)
-            if matched is not None:
+            if streamed is not None:
+                early = await self._streaming_invoke.serve(request, streamed[1], context, receive, send)
+                if early is None:
+                    return
+                response = early
+            elif matched is not None:
                 response = await self._invoke.handle(request, matched[1], context)
             else:
                 response = await self._api.handle(request, context)

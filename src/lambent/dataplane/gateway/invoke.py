@@ -22,6 +22,7 @@ from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_trace_id
 from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.model.streams import ResponseStream
 
 ROUTE = re.compile(rb"^/2015-03-31/functions/([^/]+)/invocations/?$")
 
@@ -46,7 +47,7 @@ Answer = Callable[[HttpResponse | Exception], None]
 class Dispatch(Protocol):
     """See `dispatcher.Dispatcher`."""
 
-    async def invoke(self, target: Target, invocation: Invocation) -> Outcome: ...
+    async def invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None = None) -> Outcome: ...
 
     def submit(self, target: Target, invocation: Invocation, done: Callable[[Outcome | Exception], None]) -> None: ...
 
@@ -93,6 +94,19 @@ class InvokeEdge:
         if kind != b"RequestResponse":
             raise _not_one_of("invocationType", kind, "[RequestResponse, Event, DryRun]")
         return _write_outcome(await self._dispatch.invoke(target, invocation))
+
+    def parse_streamed(
+        self, request: HttpRequest, reference: bytes, context: RequestContext
+    ) -> tuple[Target, Invocation, bool]:
+        """Of InvokeWithResponseStream: what is to be run, and whether the caller only asks if it may."""
+        headers = request.fields
+        kind = headers.get(b"x-amz-invocation-type", b"RequestResponse")
+        target = self._resolve(request, reference, context)
+        if kind not in (b"RequestResponse", b"DryRun"):
+            raise _not_one_of("invocationType", kind, "[RequestResponse, DryRun]")
+        invocation = _read_invocation(request, headers, context)
+        _check_payload(invocation.payload, is_event=False)
+        return target, invocation, kind == b"DryRun"
 
     def _resolve(self, request: HttpRequest, reference: bytes, context: RequestContext) -> Target:
         check_scope(context)

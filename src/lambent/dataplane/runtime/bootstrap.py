@@ -13,9 +13,9 @@ import random
 import socket
 import sys
 import time
-from typing import NoReturn, TextIO
+from typing import NoReturn, Optional, TextIO
 
-from lambent.dataplane.runtime import context, exits, faults, logs, marshal, snapshot_hooks
+from lambent.dataplane.runtime import context, exits, faults, logs, marshal, snapshot_hooks, streaming
 from lambent.dataplane.runtime.faults import Fault, Refused
 from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler
 from lambent.dataplane.wire import frames
@@ -76,6 +76,7 @@ class Loop:
     def __init__(self, sock: socket.socket, handler: Handler, log_format: str) -> None:
         self._sock = sock
         self._handler = handler
+        context.LambdaContext._sock = sock
         self._log_format = log_format
         self._pid = os.getpid()
         self._view = memoryview(bytearray(65_536))
@@ -91,13 +92,19 @@ class Loop:
             # One send of one buffer: the node is woken once.
             self._sock.sendall(answer)
 
-    def _receive(self) -> Call:
+    def _receive(self, got: int = 0) -> Call:
         """Nearly always one read: the node sends a whole frame at once, and the next only after our answer."""
         view = self._view
-        got = self._read_into(view)
+        if not got:
+            got = self._read_into(view)
         while got < frames.HEAD.size:
             got += self._read_into(view[got:])
         kind, length = frames.HEAD.unpack_from(view)
+        if kind == frames.CANCEL:
+            # It was on its way when the answer was complete.
+            rest = bytes(view[frames.HEAD.size : got])
+            view[: len(rest)] = rest
+            return self._receive(len(rest))
         end = frames.HEAD.size + length
         if kind != frames.INVOKE or got > end:
             os._exit(1)
@@ -121,10 +128,23 @@ class Loop:
             os.environ["_X_AMZN_TRACE_ID"] = call.trace_id
         else:
             os.environ.pop("_X_AMZN_TRACE_ID", None)
+        lambda_context = None
         try:
             lambda_context = context.LambdaContext(call)
             result = self._handler(marshal.decode_event(call.event), lambda_context)
-            return frames.encode(frames.RESULT, marshal.encode_result(result))
+            writer = lambda_context._writer
+            if writer is None and type(result) not in streaming.STREAMED:
+                return frames.encode(frames.RESULT, marshal.encode_result(result))
+            if writer is None:
+                writer = lambda_context.response_stream()
+            if type(result) in streaming.STREAMED:
+                streaming.write_pieces(result, writer)
+            writer.close()
+            return frames.encode(frames.RESULT, b"")
+        except streaming.ReaderGone:
+            # Not a fault of the function's: whoever asked has left.
+            _close_stream(lambda_context)
+            return frames.encode(frames.RESULT, b"")
         except Refused as exc:
             fault = Fault(exc.error_type, str(exc), call.request_id, [])
         except marshal.ResponseTooLarge as exc:
@@ -133,6 +153,7 @@ class Loop:
             fault = faults.describe(exc, call.request_id)
         except BaseException as exc:
             exits.leave(exc)
+        _close_stream(lambda_context)
         logs.log_fault(fault, self._log_format, faults.format_for_log(fault))
         return frames.encode_error(frames.ERROR, fault.error_type, fault.encode())
 
@@ -141,3 +162,9 @@ class Loop:
         logs.write_line("[ERROR] {}: {}".format(error_type, message))
         document = {"errorMessage": message, "errorType": error_type}
         return frames.encode_error(frames.ERROR, error_type, json.dumps(document, separators=(",", ":")).encode())
+
+
+def _close_stream(lambda_context: Optional[context.LambdaContext]) -> None:
+    """A thread that still has the writer must not write into the next invocation's answer."""
+    if lambda_context is not None and lambda_context._writer is not None:
+        lambda_context._writer.close()

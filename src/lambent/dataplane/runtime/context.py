@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from lambent.dataplane.runtime import logs
 from lambent.dataplane.runtime.faults import Refused
+from lambent.dataplane.runtime.streaming import ResponseWriter
 from lambent.dataplane.wire.frames import Call
 
 SHOWN = (
@@ -79,6 +80,8 @@ class LambdaContext(_Fields):
     memory_limit_in_mb: Optional[str] = None
     log_group_name: Optional[str] = None
     log_stream_name: Optional[str] = None
+    _sock: Any = None
+    _writer: Any = None
 
     def __init__(self, call: Call) -> None:
         self.aws_request_id = call.request_id
@@ -97,6 +100,24 @@ class LambdaContext(_Fields):
     def w3c(self) -> Dict[str, str]:
         """The W3C trace context that came with the client context."""
         return dict(self._w3c)
+
+    def response_stream(
+        self,
+        status_code: Optional[int] = None,
+        headers: Optional[Dict[str, Any]] = None,
+        cookies: Optional[List[str]] = None,
+        content_type: Optional[str] = None,
+    ) -> ResponseWriter:
+        """Where the answer is written piece by piece; what the handler then returns does not count.
+
+        Without arguments the head of the answer is told by `begin`, or by the first write.
+        """
+        if self._writer is not None:
+            raise RuntimeError("this invocation has a response stream already")
+        writer = self._writer = ResponseWriter(self._sock)
+        if status_code is not None or headers or cookies or content_type:
+            writer.begin(content_type, status_code, headers, cookies)
+        return writer
 
     def log(self, msg: Any) -> None:
         """One event of the log, however many lines."""

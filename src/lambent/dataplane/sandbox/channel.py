@@ -13,6 +13,8 @@ from typing import Protocol
 import msgspec
 
 from lambent.dataplane.wire.frames import Call
+from lambent.model.limits import STREAMED_RESPONSE_BYTES, SYNC_PAYLOAD_BYTES
+from lambent.model.streams import ResponseStream
 
 
 class Reply(msgspec.Struct, gc=False):
@@ -50,6 +52,45 @@ class ChannelClosed(Exception):
 TakeReply = Callable[[Reply | ChannelClosed], None]
 
 
+class Intake:
+    """Takes the pieces of a streamed answer: into the stream that was given, or together into one answer."""
+
+    def __init__(self, stream: ResponseStream | None) -> None:
+        self.stream = stream
+        self._whole = bytearray()
+        self._limit_bytes = SYNC_PAYLOAD_BYTES if stream is None else STREAMED_RESPONSE_BYTES
+        self._size_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.stream is not None and self.stream.is_full
+
+    def begin(self, content_type: str) -> None:
+        if self.stream is not None:
+            self.stream.begin(content_type)
+
+    def take(self, data: bytes) -> None:
+        self._size_bytes += len(data)
+        if self._size_bytes > self._limit_bytes:
+            # The rest is read and dropped: the function is told when it has ended.
+            self._whole.clear()
+        elif self.stream is not None:
+            self.stream.write(data)
+        else:
+            self._whole += data
+
+    def finish(self, error_type: str = "", payload: bytes = b"") -> Reply:
+        """The answer of the invocation. An error that came before any piece is an ordinary one."""
+        if error_type:
+            return Reply(payload, error_type)
+        if self._size_bytes > self._limit_bytes:
+            message = f"Response payload size exceeded maximum allowed payload size ({self._limit_bytes} bytes)."
+            error_type = "Function.ResponseSizeTooLarge"
+            document = {"errorMessage": message, "errorType": error_type}
+            return Reply(msgspec.json.encode(document), error_type)
+        return Reply(bytes(self._whole))
+
+
 class Channel(Protocol):
     async def wait_ready(self) -> float | None:
         """Wait for the end of init. Returns the init time the runtime measured in ms, None if it cannot tell.
@@ -58,10 +99,12 @@ class Channel(Protocol):
         """
         ...
 
-    def send(self, call: Call, take: TakeReply) -> None:
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
         """Deliver one invocation. One at a time.
 
         `take` is called exactly once, after `send` has returned: with the answer, or with why there will be none.
+        What is streamed goes to `stream`, and the answer is then empty; without one it is put together. The channel
+        does not read on while the stream is full.
         """
         ...
 

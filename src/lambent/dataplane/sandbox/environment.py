@@ -20,6 +20,7 @@ from lambent.dataplane.sandbox.states import EnvironmentState, Event, State
 from lambent.dataplane.sandbox.zygote_link import Spawned
 from lambent.dataplane.wire.frames import Call
 from lambent.model.function import Version
+from lambent.model.streams import ResponseStream
 
 EXIT_PATIENCE_S = 2.0
 """How long a runtime that closed its channel may take to exit before it is killed."""
@@ -156,14 +157,16 @@ class Environment:
         self.init_ms = (time.perf_counter() - began) * 1000 if measured is None else measured
         self._state.take(Event.BOOTED)
 
-    def begin(self, call: Call, limit_ms: float, take: TakeReply) -> None:
+    def begin(self, call: Call, limit_ms: float, take: TakeReply, stream: ResponseStream | None = None) -> None:
         """Deliver one invocation. `take` is called once, later: with the answer, or with what `how_it_ended` explains.
+
+        What the function streams goes to `stream`; without one it is put together and is the answer.
 
         A reply after the limit is never accepted.
         """
         assert self._channel is not None
         self._take_reply = take
-        self._channel.send(call, self._note_reply)
+        self._channel.send(call, self._note_reply, stream)
         # After it was sent, and before anything can be read: the function runs meanwhile.
         self.invocations += 1
         self._deadlines.enter(self._time_out, limit_ms)

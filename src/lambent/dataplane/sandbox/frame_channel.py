@@ -7,15 +7,19 @@ import json
 import socket
 from typing import cast
 
-from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TakeReply
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Intake, Reply, TakeReply
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.frames import Call
+from lambent.model.streams import ResponseStream
 
 MAX_BODY_BYTES = 6_291_556 + 1_048_576
 """The largest response and a generous error type; a longer frame is an attack and ends the channel."""
 
 _ANSWERS = (frames.RESULT, frames.ERROR)
-_TO_NODE = frozenset((frames.READY, frames.FAILED, frames.RESULT, frames.ERROR, frames.STEP))
+_PIECES = (frames.BEGIN, frames.PIECE)
+_TO_NODE = frozenset(
+    (frames.READY, frames.FAILED, frames.RESULT, frames.ERROR, frames.STEP, frames.BEGIN, frames.PIECE)
+)
 
 
 class StepFailed(ChannelClosed):
@@ -36,6 +40,9 @@ class FrameChannel(asyncio.Protocol):
         self._buffer = bytearray()
         self._ready: asyncio.Future[float | None] = loop.create_future()
         self._take_reply: TakeReply | None = None
+        self._stream: ResponseStream | None = None
+        self._intake: Intake | None = None
+        """Of an answer that comes in pieces."""
         self._closed: ChannelClosed | None = None
 
     @classmethod
@@ -57,12 +64,13 @@ class FrameChannel(asyncio.Protocol):
             if not closed.by_end:
                 raise
 
-    def send(self, call: Call, take: TakeReply) -> None:
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
         if self._closed is not None or self._transport is None:
             closed = self._closed or ChannelClosed()
             self._loop.call_soon(take, ChannelClosed(closed.reason, by_end=closed.by_end, undelivered=True))
             return
         self._take_reply = take
+        self._stream = stream
         self._transport.write(frames.encode_call(call))
 
     def close(self) -> None:
@@ -100,13 +108,16 @@ class FrameChannel(asyncio.Protocol):
     def _take(self, kind: bytes, body: bytes) -> None:
         if kind in _ANSWERS:
             take, self._take_reply = self._take_reply, None
+            error_type, payload = ("", body) if kind == frames.RESULT else frames.decode_error(body)
             if take is None:
                 self._fail(ChannelClosed("the environment answered without having been asked"))
-            elif kind == frames.RESULT:
-                take(Reply(body))
-            else:
-                error_type, payload = frames.decode_error(body)
+            elif self._intake is None:
                 take(Reply(payload, error_type))
+            else:
+                intake, self._intake = self._intake, None
+                take(intake.finish(error_type, payload))
+        elif kind in _PIECES:
+            self._take_piece(kind, body)
         elif self._ready.done():
             self._fail(ChannelClosed("the environment reported its start twice"))
         elif kind == frames.READY:
@@ -116,6 +127,28 @@ class FrameChannel(asyncio.Protocol):
         else:
             step, _, reason = body.partition(b"\0")
             self._fail(StepFailed(step.decode("utf-8", "replace"), reason.decode("utf-8", "replace")))
+
+    def _take_piece(self, kind: bytes, body: bytes) -> None:
+        if self._take_reply is None or (kind == frames.BEGIN) != (self._intake is None):
+            self._fail(ChannelClosed("the environment sent a piece of no answer"))
+            return
+        if self._intake is None:
+            self._intake = Intake(self._stream)
+            if self._stream is not None:
+                self._stream.on_room, self._stream.on_cancel = self._read_on, self._tell_cancelled
+            self._intake.begin(body.decode("latin-1"))
+            return
+        self._intake.take(body)
+        if self._intake.is_full and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if self._closed is None and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _tell_cancelled(self) -> None:
+        if self._closed is None and self._transport is not None:
+            self._transport.write(frames.encode(frames.CANCEL, b""))
 
     def _fail(self, reason: ChannelClosed) -> None:
         if self._closed is not None:

@@ -28,6 +28,7 @@ from lambent.dataplane.wire.frames import Call
 from lambent.dataplane.wire.spec import EnvironmentSpec
 from lambent.model.function import Version
 from lambent.model.invocation import Target
+from lambent.model.streams import ResponseStream
 
 log = logging.getLogger(__name__)
 
@@ -484,8 +485,8 @@ class LaunchedChannel:
             raise InitFailed("Runtime.InvalidEntrypoint", json.dumps(document).encode()) from failed
         return await self._api.wait_ready()
 
-    def send(self, call: Call, take: TakeReply) -> None:
-        self._api.send(call, take)
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
+        self._api.send(call, take, stream)
 
     def close(self) -> None:
         self._frames.close()

@@ -15,12 +15,13 @@ import socket
 from collections.abc import Mapping
 
 from lambent.dataplane.sandbox import runtime_api_http as http
-from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TakeReply
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Intake, Reply, TakeReply
 from lambent.dataplane.sandbox.runtime_api_connection import Connection, Exchange, Head
 from lambent.dataplane.sandbox.runtime_api_http import Answer, Operation, Route
 from lambent.dataplane.sandbox.runtime_api_states import Event, IllegalTransition, RuntimeState, State
 from lambent.dataplane.wire.frames import Call
 from lambent.model.limits import SYNC_PAYLOAD_BYTES
+from lambent.model.streams import ResponseStream
 
 MAX_CONNECTIONS = 64
 """One more takes the place of the one that has been idle longest, and is refused if none is idle."""
@@ -42,8 +43,9 @@ _EVENTS = {
 
 
 class _Invocation:
-    def __init__(self, call: Call, take: TakeReply) -> None:
+    def __init__(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
         self.call = call
+        self.stream = stream
         self._take: TakeReply | None = take
 
     def release(self) -> TakeReply | None:
@@ -81,13 +83,13 @@ class RuntimeApiChannel:
         """Returns when the runtime first asks for an event. Raises InitFailed, ChannelClosed."""
         await self._ready
 
-    def send(self, call: Call, take: TakeReply) -> None:
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
         """Deliver one invocation. One at a time."""
         if self._closed:
             self._loop.call_soon(take, ChannelClosed(undelivered=True))
             return
         assert self._pending is None, "one invocation at a time"
-        self._pending = _Invocation(call, take)
+        self._pending = _Invocation(call, take, stream)
         self._offer()
 
     def close(self) -> None:
@@ -177,20 +179,24 @@ class RuntimeApiChannel:
         if route.operation is Operation.NEXT:
             return _Poll(self, connection)
         try:
-            return self._begin_upload(route, head)
+            return self._begin_upload(connection, route, head)
         except IllegalTransition as exc:
             return _Refusal(http.refuse(403, "InvalidStateTransition", str(exc)))
 
-    def _begin_upload(self, route: Route, head: Head) -> Exchange:
+    def _begin_upload(self, connection: Connection, route: Route, head: Head) -> Exchange:
         if route.operation is not Operation.INIT_ERROR and not self._knows(route.request_id):
             return _Refusal(http.INVALID_REQUEST_ID)
         self._state.take(_EVENTS[route.operation])
         error_type = (
             "" if route.operation is Operation.RESPONSE else http.filter_error_type(head.fields.get(_ERROR_TYPE, b""))
         )
-        upload = _Upload(self, route, error_type)
         mode = head.fields.get(_RESPONSE_MODE, b"")
-        if route.operation is Operation.RESPONSE and mode not in (b"", b"streaming"):
+        if mode == b"streaming" and route.operation is Operation.RESPONSE:
+            assert self._current is not None
+            kind = head.fields.get(b"content-type", b"").decode("latin-1")
+            return _StreamedUpload(self, connection, self._current.stream, kind)
+        upload = _Upload(self, route, error_type)
+        if route.operation is Operation.RESPONSE and mode:
             # Left unanswered, the invocation would be given to the runtime again when it asks for the next.
             upload.fail(
                 http.INVALID_RESPONSE_MODE, "Runtime.InvalidResponseModeHeader", "Invalid function response mode"
@@ -337,12 +343,56 @@ class _Upload:
 
     def _read_reply(self, trailers: Mapping[bytes, bytes]) -> Reply:
         body = bytes(self._body)
-        if self._route.operation is not Operation.RESPONSE or _ERROR_TYPE not in trailers:
-            return Reply(body, self._error_type)
-        # A response that failed while it was being streamed: the error stands at its end.
-        error_type = http.filter_error_type(trailers[_ERROR_TYPE])
-        with contextlib.suppress(binascii.Error):
-            document = base64.b64decode(trailers.get(_ERROR_BODY, b""), validate=True)
-            if document:
-                return Reply(document, error_type)
-        return Reply(http.error_document(error_type, ""), error_type)
+        if self._route.operation is Operation.RESPONSE and (failed := _read_error(trailers)) is not None:
+            return failed
+        return Reply(body, self._error_type)
+
+
+class _StreamedUpload:
+    """A response in pieces, which are handed on as they come. Nothing is read while whoever reads it is behind."""
+
+    def __init__(
+        self, channel: RuntimeApiChannel, connection: Connection, stream: ResponseStream | None, content_type: str
+    ) -> None:
+        self.discards = False
+        self._channel = channel
+        self._connection = connection
+        self._intake = Intake(stream)
+        if stream is not None:
+            stream.on_room = self._read_on
+        self._intake.begin(content_type)
+        self._done = False
+
+    def receive(self, data: bytes) -> None:
+        self._intake.take(data)
+        if self._intake.is_full:
+            self._connection.hold()
+
+    def complete(self, trailers: Mapping[bytes, bytes]) -> Answer:
+        self._finish(_read_error(trailers) or self._intake.finish())
+        return http.ACCEPTED
+
+    def cut_short(self) -> None:
+        message = "The response ended before it was complete"
+        error_type = "Runtime.TruncatedResponse"
+        self._finish(Reply(http.error_document(error_type, message), error_type))
+
+    def _finish(self, reply: Reply) -> None:
+        if not self._done:
+            self._done = True
+            self._channel.finish(Operation.RESPONSE, reply)
+
+    def _read_on(self) -> None:
+        self._connection.let_go()
+
+
+def _read_error(trailers: Mapping[bytes, bytes]) -> Reply | None:
+    """Of a response that failed while it was being streamed: the error stands at its end."""
+    if _ERROR_TYPE not in trailers:
+        return None
+    error_type = http.filter_error_type(trailers[_ERROR_TYPE])
+    with contextlib.suppress(binascii.Error):
+        document = base64.b64decode(trailers.get(_ERROR_BODY, b""), validate=True)
+        if document:
+            return Reply(document, error_type)
+    return Reply(http.error_document(error_type, ""), error_type)

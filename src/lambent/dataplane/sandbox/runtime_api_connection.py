@@ -41,6 +41,7 @@ MAX_DISCARDED_BYTES = 64 << 20
 _KEPT_FIELDS = frozenset(
     (
         b"content-length",
+        b"content-type",
         b"expect",
         b"lambda-runtime-function-error-type",
         b"lambda-runtime-function-error-body",
@@ -126,6 +127,7 @@ class Connection(asyncio.Protocol):
         """Received since the parser last came to an end of something."""
         self.stalled = False
         """Something written has not been taken by the other end."""
+        self._is_held = False
 
     @property
     def idle(self) -> bool:
@@ -149,6 +151,17 @@ class Connection(asyncio.Protocol):
         self._send(answer, message)
         if self._ahead or self._message is not None:
             self._loop.call_soon(self._catch_up)
+
+    def hold(self) -> None:
+        """Read no further until `let_go`."""
+        self._is_held = True
+
+    def let_go(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._set_reading()
+            if self._rest:
+                self._loop.call_soon(self._parse)
 
     def abort(self) -> None:
         self._closing = True
@@ -258,14 +271,15 @@ class Connection(asyncio.Protocol):
 
     def _parse(self) -> None:
         self._events = 0
-        while self._rest and not self._closing:
+        while self._rest and not self._closing and not self._is_held:
             piece, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
             self._parse_piece(piece)
             if self._events > SLICE_EVENTS and self._rest:
                 self._set_reading()
                 self._loop.call_soon(self._parse)
                 return
-        self._rest = memoryview(b"")
+        if not self._is_held:
+            self._rest = memoryview(b"")
         self._set_reading()
 
     def _parse_piece(self, piece: memoryview) -> None:
@@ -296,7 +310,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        wanted = not self.stalled and not self._rest
+        wanted = not self.stalled and not self._rest and not self._is_held
         if wanted == transport.is_reading():
             return
         if wanted:

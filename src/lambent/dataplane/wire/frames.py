@@ -12,6 +12,9 @@ Standard library only, Python 3.9: the same file is read on both sides of the so
     FAILED   'F'  to node    error type, NUL, error payload: init failed and the child is about to exit
     RESULT   'O'  to node    the response's bytes
     ERROR    'E'  to node    error type, NUL, error payload
+    BEGIN    'B'  to node    content type: the function answers in pieces
+    PIECE    'P'  to node    bytes of such an answer; RESULT without a body or ERROR ends it
+    CANCEL   'C'  to child   nothing: nobody reads the answer that it is writing in pieces
     STEP     'S'  to node    name of a confinement step, NUL, reason: confinement failed and the child exits
     WAITING  'W'  to node    nothing: a shell waits to be used
     TAKEN    'T'  to node    nothing: it heard what it is to be
@@ -28,6 +31,7 @@ from typing import Any, List, NamedTuple, Tuple
 
 INVOKE, READY, FAILED, RESULT, ERROR, STEP = b"I", b"R", b"F", b"O", b"E", b"S"
 WAITING, TAKEN, USE = b"W", b"T", b"U"
+BEGIN, PIECE, CANCEL = b"B", b"P", b"C"
 
 HEAD = struct.Struct("!cI")
 _INVOKE = struct.Struct("!QHHHHH")

@@ -79,7 +79,7 @@ class StorageEdge:
         self._codec: RestXml | None = None
 
     def serves(self, scope: Scope) -> bool:
-        return is_for_buckets(scope)
+        return scope["type"] == "http" and is_for_buckets(scope)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_request_id()

@@ -83,7 +83,7 @@ class BucketRelay:
         self._path = _place(folder)
 
     def serves(self, scope: Scope) -> bool:
-        return is_for_buckets(scope)
+        return scope["type"] == "http" and is_for_buckets(scope)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

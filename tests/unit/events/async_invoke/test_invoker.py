@@ -20,6 +20,7 @@ from lambent.events.deliveries import Deliveries, Delivery
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Outcome, Target
+from lambent.model.streams import ResponseStream
 from lambent.substrate.memory.documents import MemoryDocuments
 from lambent.substrate.memory.tables import MemoryTables
 from lambent.substrate.ports import Write
@@ -51,7 +52,7 @@ class FakeInvoker:
         self.answers = list(answers)
         self.seen: list[tuple[str, Invocation]] = []
 
-    async def invoke(self, target: Target, invocation: Invocation) -> Outcome:
+    async def invoke(self, target: Target, invocation: Invocation, stream: ResponseStream | None = None) -> Outcome:
         self.seen.append((target.invoked_arn, invocation))
         await asyncio.sleep(0)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

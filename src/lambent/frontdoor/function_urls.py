@@ -1,0 +1,195 @@
+"""Function URLs: an HTTP address of one function (Lambda developer guide, "Lambda function URLs")."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from lambent.awsapi.context import RequestContext, check_scope
+from lambent.awsapi.http import HttpRequest
+from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
+from lambent.frontdoor.payloads import v2
+from lambent.frontdoor.payloads.streamed import Prelude, PreludeReader
+from lambent.frontdoor.place import URLS, Place
+from lambent.frontdoor.records import Followed
+from lambent.model import limits
+from lambent.model.errors import CallerError
+from lambent.model.function import LATEST, FunctionUrl
+from lambent.model.invocation import Invocation, Invoker, Outcome, Target
+from lambent.model.streams import ResponseStream
+from lambent.substrate.ports import Documents
+
+COLLECTION = "function_urls"
+RESPONSE_BYTES = 6_291_556
+
+_FORBIDDEN = answer_json(403, b'{"Message":"Forbidden"}', [("x-amzn-errortype", "AccessDeniedException")])
+_BAD_GATEWAY = answer_json(502, b"Internal Server Error")
+_THROTTLED = answer_json(
+    429, b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
+)
+
+Resolve = Callable[[str, str, str, str], Target]
+"""(account, region, name, qualifier) to what is to be invoked now. Raises CallerError."""
+IsPublic = Callable[[FunctionUrl], bool]
+"""Whether the function's policy lets everybody use its URL."""
+
+
+class Authenticator(Protocol):
+    def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext: ...
+
+
+class FunctionUrls:
+    """Implements the door's `Site`."""
+
+    max_body_bytes = limits.SYNC_PAYLOAD_BYTES
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        resolve: Resolve,
+        invoker: Invoker,
+        authenticator: Authenticator,
+        is_public: IsPublic = lambda _url: True,
+    ) -> None:
+        self._by_id: dict[str, FunctionUrl] = {}
+        self._records = Followed(documents, COLLECTION, FunctionUrl, on_change=self._note)
+        self._resolve = resolve
+        self._invoker = invoker
+        self._authenticator = authenticator
+        self._is_public = is_public
+
+    async def start(self) -> None:
+        await self._records.start()
+
+    async def stop(self) -> None:
+        await self._records.stop()
+
+    def has(self, place: Place) -> bool:
+        return place.kind == URLS and place.id in self._by_id
+
+    async def answer(self, place: Place, call: HttpCall) -> HttpAnswer:
+        url = self._by_id[place.id]
+        authorizer: dict[str, Any] | None = None
+        account_id = "anonymous"
+        if url.auth_type == "AWS_IAM":
+            caller = self._authenticate(url, call)
+            if isinstance(caller, HttpAnswer):
+                return caller
+            account_id, authorizer = caller.account, {"iam": _show_caller(caller)}
+        elif not self._is_public(url):
+            return _FORBIDDEN
+        event = v2.build_event(
+            call,
+            path=call.raw_path.decode("latin-1"),
+            api_id=url.url_id,
+            account_id=account_id,
+            domain_name=call.host,
+            authorizer=authorizer,
+        )
+        payload = msgspec.json.encode(event)
+        if len(payload) > limits.SYNC_PAYLOAD_BYTES:
+            return answer_json(413, b'{"Message":"Request Entity Too Large"}')
+        qualifier = "" if url.qualifier == LATEST else url.qualifier
+        invocation = Invocation(request_id=call.request_id, payload=payload, trace_id=call.trace_id)
+        try:
+            target = self._resolve(url.account, url.region, url.function, qualifier)
+            if url.invoke_mode == "RESPONSE_STREAM":
+                return await self._stream(target, invocation)
+            outcome = await self._invoker.invoke(target, invocation)
+        except CallerError as exc:
+            return explain(exc)
+        return _read_outcome(outcome)
+
+    def _authenticate(self, url: FunctionUrl, call: HttpCall) -> RequestContext | HttpAnswer:
+        assert call.request is not None
+        try:
+            caller = check_scope(self._authenticator.authenticate(call.request, call.request_id))
+        except CallerError as exc:
+            return answer_json(403, msgspec.json.encode({"Message": exc.message}), [("x-amzn-errortype", exc.code)])
+        return caller if caller.account == url.account else _FORBIDDEN
+
+    async def _stream(self, target: Target, invocation: Invocation) -> HttpAnswer:
+        stream = ResponseStream()
+        running = asyncio.create_task(
+            self._invoker.invoke(target, invocation, stream), name=f"stream {target.version.name}"
+        )
+        try:
+            if not await stream.wait_begun():
+                return _read_outcome(await running)
+            return await _read_streamed(stream, running)
+        except BaseException:
+            stream.cancel()
+            raise
+
+    def _note(self, _key: str, before: FunctionUrl | None, after: FunctionUrl | None) -> None:
+        if before is not None:
+            self._by_id.pop(before.url_id, None)
+        if after is not None:
+            self._by_id[after.url_id] = after
+
+
+def explain(exc: CallerError) -> HttpAnswer:
+    """What a caller by HTTP is told of an invocation that did not begin."""
+    if exc.code == "TooManyRequestsException":
+        return _THROTTLED
+    if exc.code == "ResourceNotFoundException":
+        return _FORBIDDEN
+    return answer_json(exc.status if exc.status >= 500 else 502, msgspec.json.encode({"Message": exc.message}))
+
+
+def _read_outcome(outcome: Outcome) -> HttpAnswer:
+    if outcome.function_error:
+        return _BAD_GATEWAY
+    try:
+        return v2.read_answer(outcome.payload)
+    except v2.Malformed:
+        return _BAD_GATEWAY
+
+
+async def _read_streamed(stream: ResponseStream, running: Awaitable[Outcome]) -> HttpAnswer:
+    """The head as soon as it is known; the pieces as they come."""
+    reader = PreludeReader(stream)
+    try:
+        prelude = await reader.read()
+    except v2.Malformed:
+        stream.cancel()
+        await running
+        return _BAD_GATEWAY
+    if prelude is None:
+        # It failed before it had said what it answers.
+        return _read_outcome(await running)
+    return HttpAnswer(status=prelude.status, headers=prelude.headers, body=_pieces(stream, prelude, running))
+
+
+class Broken(Exception):
+    """The function failed in the middle of its answer: the client must not take it for whole."""
+
+
+async def _pieces(stream: ResponseStream, prelude: Prelude, running: Awaitable[Outcome]) -> AsyncIterator[bytes]:
+    try:
+        if prelude.rest:
+            yield prelude.rest
+        while piece := await stream.read():
+            yield piece
+        outcome = await running
+        if outcome.function_error:
+            raise Broken(outcome.error_type)
+    finally:
+        stream.cancel()
+
+
+def _show_caller(caller: RequestContext) -> dict[str, Any]:
+    root = f"arn:aws:iam::{caller.account}:root"
+    return {
+        "accessKey": caller.access_key,
+        "accountId": caller.account,
+        "callerId": caller.account,
+        "cognitoIdentity": None,
+        "principalOrgId": None,
+        "userArn": caller.principal or root,
+        "userId": caller.account,
+    }
