@@ -32,6 +32,22 @@ export class RuntimeApi {
     return this.request("POST", `/invocation/${requestId}/response`, body);
   }
 
+  // An answer in pieces: the request to write to, and the promise of its own answer.
+  openResponse(requestId, contentType) {
+    const headers = {
+      "Content-Type": cleanHeader(contentType),
+      "Lambda-Runtime-Function-Response-Mode": "streaming",
+      "Transfer-Encoding": "chunked",
+      Trailer: "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body",
+    };
+    let request;
+    const answered = new Promise((resolve, reject) => {
+      request = this.open("POST", `/invocation/${requestId}/response`, headers, resolve, reject);
+    });
+    request.flushHeaders();
+    return { request, answered };
+  }
+
   postError(requestId, fault) {
     return this.request("POST", `/invocation/${requestId}/error`, JSON.stringify(fault), fault.errorType);
   }
@@ -47,17 +63,19 @@ export class RuntimeApi {
       headers["Content-Length"] = Buffer.byteLength(body);
     }
     if (errorType !== undefined) headers["Lambda-Runtime-Function-Error-Type"] = cleanHeader(errorType);
-    return new Promise((resolve, reject) => {
-      const options = { host: this.host, port: this.port, agent: this.agent, method, path: PREFIX + path, headers };
-      const request = http.request(options, (response) => {
-        const chunks = [];
-        response.on("data", (chunk) => chunks.push(chunk));
-        response.on("end", () => resolve({ headers: response.headers, body: Buffer.concat(chunks).toString() }));
-        response.on("error", reject);
-      });
-      request.on("error", reject);
-      request.end(body);
+    return new Promise((resolve, reject) => this.open(method, path, headers, resolve, reject).end(body));
+  }
+
+  open(method, path, headers, resolve, reject) {
+    const options = { host: this.host, port: this.port, agent: this.agent, method, path: PREFIX + path, headers };
+    const request = http.request(options, (response) => {
+      const chunks = [];
+      response.on("data", (chunk) => chunks.push(chunk));
+      response.on("end", () => resolve({ headers: response.headers, body: Buffer.concat(chunks).toString() }));
+      response.on("error", reject);
     });
+    request.on("error", reject);
+    return request;
   }
 }
 

@@ -3,7 +3,7 @@ import { loadHandler } from "./handler.mjs";
 import { describe, reportUncaught } from "./faults.mjs";
 import { patchConsole, setRequestId } from "./logs.mjs";
 import { RuntimeApi } from "./api.mjs";
-import { invoke } from "./invocation.mjs";
+import { invoke, invokeStreaming, isStreaming } from "./invocation.mjs";
 
 const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
 
@@ -40,15 +40,31 @@ async function main() {
     currentId = call.requestId;
     setRequestId(call.requestId);
     if (call.traceId) process.env._X_AMZN_TRACE_ID = call.traceId;
-    const outcome = await invoke(handler, call);
-    if (outcome.error === undefined) {
-      await api.postResponse(call.requestId, outcome.body);
-    } else {
-      reportUncaught("Invoke Error", outcome.error);
-      await api.postError(call.requestId, describe(outcome.error));
-    }
+    if (isStreaming(handler)) await answerStreaming(handler, call);
+    else await answer(handler, call);
     currentId = "";
   }
+}
+
+async function answer(handler, call) {
+  const outcome = await invoke(handler, call);
+  if (outcome.error === undefined) {
+    await api.postResponse(call.requestId, outcome.body);
+  } else {
+    reportUncaught("Invoke Error", outcome.error);
+    await api.postError(call.requestId, describe(outcome.error));
+  }
+}
+
+async function answerStreaming(handler, call) {
+  const { stream, error } = await invokeStreaming(handler, call, (type) => api.openResponse(call.requestId, type));
+  if (error === undefined) {
+    await stream.finish();
+    return;
+  }
+  reportUncaught("Invoke Error", error);
+  if (stream.begun) await stream.fail(describe(error));
+  else await api.postError(call.requestId, describe(error));
 }
 
 main().catch((error) => fail("Uncaught Exception", error));

@@ -1,15 +1,7 @@
 // One invocation: build the context, call the handler as it wants to be called, give its answer as JSON text.
+import { ResponseStream, isStreaming } from "./streaming.mjs";
 
 const CALLBACKS = Number(process.versions.node.split(".")[0]) < 24;
-const STREAMING = Symbol.for("aws.lambda.runtime.handler.streaming");
-
-globalThis.awslambda = {
-  streamifyResponse(handler) {
-    handler[STREAMING] = true;
-    return handler;
-  },
-  HttpResponseStream: { from: (stream) => stream },
-};
 
 // What happens when nothing is left that could wake this process up, instead of its end. One at a time.
 let onEmptyLoop;
@@ -24,7 +16,6 @@ process.on("beforeExit", () => {
 export async function invoke(handler, call) {
   try {
     const event = JSON.parse(call.event);
-    if (handler[STREAMING]) return { body: await collect(handler, event, makeContext(call)) };
     const result = await run(handler, event, call);
     return { body: encode(result) };
   } catch (error) {
@@ -33,6 +24,21 @@ export async function invoke(handler, call) {
     onEmptyLoop = undefined;
   }
 }
+
+// `open` begins the upload of an answer in pieces. The outcome has that stream, and an error where it failed.
+export async function invokeStreaming(handler, call, open) {
+  const stream = new ResponseStream(handler, open);
+  try {
+    await runStreaming(handler, JSON.parse(call.event), call, stream);
+    return { stream };
+  } catch (error) {
+    return { stream, error: error ?? new Error("the handler threw nothing") };
+  } finally {
+    onEmptyLoop = undefined;
+  }
+}
+
+export { isStreaming };
 
 function encode(result) {
   if (result === undefined) return "null";
@@ -87,19 +93,18 @@ function lostPromise() {
   return Object.assign(new Error(text), { name: "Runtime.NodeJsExit" });
 }
 
-async function collect(handler, event, context) {
-  const { PassThrough } = await import("node:stream");
-  const stream = new PassThrough();
-  stream.setContentType = () => {};
-  const chunks = [];
-  const ended = new Promise((resolve, reject) => {
-    stream.on("data", (chunk) => chunks.push(chunk));
-    stream.on("end", resolve);
-    stream.on("error", reject);
+// Run a handler that writes to a stream; done when both have ended.
+function runStreaming(handler, event, call, stream) {
+  return new Promise((resolve, reject) => {
     onEmptyLoop = () => reject(lostPromise());
+    const written = new Promise((ended, failed) => {
+      stream.once("finish", ended);
+      stream.once("error", failed);
+    });
+    written.catch(() => {});
+    Promise.resolve(handler(event, stream, makeContext(call))).then(() => written).then(resolve, reject);
+    written.catch(reject);
   });
-  await Promise.race([ended, Promise.resolve(handler(event, stream, context)).then(() => ended)]);
-  return Buffer.concat(chunks);
 }
 
 function makeContext(call) {
