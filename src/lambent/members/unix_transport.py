@@ -83,6 +83,10 @@ class UnixTransport:
     def path_of(self, member: str) -> str:
         return f"/proc/self/fd/{self._folder_fd}/{member}.sock"
 
+    def streams_path_of(self, member: str) -> str:
+        """Of `streamed.StreamServer`."""
+        return f"/proc/self/fd/{self._folder_fd}/{member}.streams.sock"
+
     def serve(self, kind: str, handler: Handler) -> None:
         self._handlers[kind] = handler
         for body, done in self._early.pop(kind, []):

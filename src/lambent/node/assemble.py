@@ -307,7 +307,7 @@ async def build(
     templates.start()
 
     await _follow_functions(directory, dispatcher, templates, place, stack)
-    dispatch = place.dispatch(dispatcher, directory)
+    dispatch = await place.dispatch(dispatcher, directory, stack)
     event_plane = None
     if place.owns_state:
         event_plane = await open_event_plane(

@@ -65,7 +65,9 @@ class Place(Protocol):
 
     def open_blobs(self, root: Path) -> Blobs: ...
 
-    def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch: ...
+    async def dispatch(
+        self, local: LocalDispatch, directory: Directory, stack: contextlib.AsyncExitStack
+    ) -> LocalDispatch: ...
 
     def is_home(self, function: str) -> bool:
         """Whether the environments of a function (ACCOUNT/NAME) are in this process."""
@@ -142,7 +144,9 @@ class OnlyProcess:
     def open_blobs(self, root: Path) -> Blobs:
         return FileBlobs(root)
 
-    def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch:
+    async def dispatch(
+        self, local: LocalDispatch, directory: Directory, stack: contextlib.AsyncExitStack
+    ) -> LocalDispatch:
         return local
 
     def is_home(self, function: str) -> bool:

@@ -103,7 +103,7 @@ def test_json_logs_carry_the_request_and_obey_the_level(deploy: Deploy) -> None:
     [
         ("def handler(e, c):\n    raise ValueError('bad é')\n", "ValueError", "bad é"),
         ("def handler(e, c):\n    return {1, 2}\n", "Runtime.MarshalError", "set is not JSON serializable"),
-        ("def handler(e, c):\n    yield 1\n", "Runtime.MarshalError", "generator is not JSON serializable"),
+        ("def handler(e, c):\n    yield 1\n", "Runtime.MarshalError", "must be str or bytes, not int"),
         ("async def handler(e, c):\n    pass\n", "Runtime.MarshalError", "coroutine is not JSON serializable"),
         ("def handler(e, c):\n    return handler(e, c)\n", "RecursionError", "maximum recursion depth exceeded"),
         ("def handler(e, c):\n    raise KeyboardInterrupt\n", "Runtime.ExitError", "signal: interrupt"),

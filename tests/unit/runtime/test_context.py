@@ -69,7 +69,8 @@ def test_a_context_shows_itself_as_the_contracts_own(
     ours = make(client_context, identity)
     assert repr(ours) == repr(oracle)
     assert {name for name in dir(oracle) if not name.startswith("_")} == {
-        name for name in dir(ours) if not name.startswith("_")
+        # The one thing that is ours: where a handler writes an answer that it streams.
+        name for name in dir(ours) if not name.startswith("_") and name != "response_stream"
     }
     if oracle.client_context is not None:
         assert repr(ours.client_context) == repr(oracle.client_context)

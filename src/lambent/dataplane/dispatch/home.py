@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -17,6 +17,8 @@ from lambent.model.streams import ResponseStream
 KIND = "invoke"
 
 OutcomeDone = Callable[[Outcome | Exception], None]
+AskStreamed = Callable[[str, bytes, ResponseStream], Awaitable[bytes]]
+"""(member, question, where the pieces go) to the answer."""
 Resolve = Callable[[str, str, str, str], Target]
 """(account, region, name, qualifier) to what is to be invoked now. Raises CallerError."""
 
@@ -50,11 +52,20 @@ decode_call = msgspec.msgpack.Decoder(Forwarded).decode
 class HomeDispatch:
     """Implements `Invoker`. Of a function only its name travels: the home knows its own version of it."""
 
-    def __init__(self, local: LocalDispatch, membership: Membership, transport: Transport, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        local: LocalDispatch,
+        membership: Membership,
+        transport: Transport,
+        resolve: Resolve,
+        *,
+        ask_streamed: AskStreamed,
+    ) -> None:
         self._local = local
         self._membership = membership
         self._transport = transport
         self._resolve = resolve
+        self._ask_streamed = ask_streamed
         self._read_outcome = msgspec.msgpack.Decoder(Outcome).decode
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -62,6 +73,8 @@ class HomeDispatch:
         home = self._home_of(target)
         if home == self._membership.me:
             return await self._local.invoke(target, invocation, stream)
+        if stream is not None:
+            return self._read_outcome(await self._ask_streamed(home, encode_call(target, invocation), stream))
         return self._read_outcome(await self._transport.ask(home, KIND, encode_call(target, invocation)))
 
     def submit(self, target: Target, invocation: Invocation, done: OutcomeDone) -> None:
@@ -81,6 +94,16 @@ class HomeDispatch:
             task.add_done_callback(self._waiting.discard)
         else:
             self._local.submit(target, call.invocation, functools.partial(self._answer, done))
+
+    async def take_streamed(self, body: bytes, stream: ResponseStream) -> bytes:
+        """`take` for an answer that comes in pieces."""
+        call = decode_call(body)
+        try:
+            target = self._resolve(call.account, call.region, call.name, call.qualifier)
+        except BaseException:
+            stream.end()
+            raise
+        return _encode(await self._local.invoke(target, call.invocation, stream))
 
     def _home_of(self, target: Target) -> str:
         version = target.version

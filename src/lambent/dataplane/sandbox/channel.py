@@ -69,10 +69,14 @@ class Intake:
         if self.stream is not None:
             self.stream.begin(content_type)
 
+    @property
+    def is_too_large(self) -> bool:
+        return self._size_bytes > self._limit_bytes
+
     def take(self, data: bytes) -> None:
+        """What goes beyond the limit is dropped."""
         self._size_bytes += len(data)
-        if self._size_bytes > self._limit_bytes:
-            # The rest is read and dropped: the function is told when it has ended.
+        if self.is_too_large:
             self._whole.clear()
         elif self.stream is not None:
             self.stream.write(data)
@@ -83,7 +87,7 @@ class Intake:
         """The answer of the invocation. An error that came before any piece is an ordinary one."""
         if error_type:
             return Reply(payload, error_type)
-        if self._size_bytes > self._limit_bytes:
+        if self.is_too_large:
             message = f"Response payload size exceeded maximum allowed payload size ({self._limit_bytes} bytes)."
             error_type = "Function.ResponseSizeTooLarge"
             document = {"errorMessage": message, "errorType": error_type}

@@ -364,11 +364,18 @@ class _StreamedUpload:
         self._done = False
 
     def receive(self, data: bytes) -> None:
+        if self.discards:
+            return
         self._intake.take(data)
-        if self._intake.is_full:
+        if self._intake.is_too_large:
+            self.discards = True
+            self._finish(self._intake.finish())
+        elif self._intake.is_full:
             self._connection.hold()
 
     def complete(self, trailers: Mapping[bytes, bytes]) -> Answer:
+        if self.discards:
+            return http.BODY_TOO_LARGE
         self._finish(_read_error(trailers) or self._intake.finish())
         return http.ACCEPTED
 

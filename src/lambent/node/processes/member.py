@@ -26,6 +26,7 @@ from lambent.dataplane.dispatch.shared_admission import SharedAdmission
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.jail import syscalls
 from lambent.dataplane.sandbox.launcher import FIRST_UID, LAST_UID, UserIds
+from lambent.members import streamed
 from lambent.members.membership import FixedMembership
 from lambent.members.transport import Done, MemberGone
 from lambent.members.unix_transport import UnixTransport
@@ -34,6 +35,7 @@ from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Target
 from lambent.model.optimization import Optimization
 from lambent.model.provisioned import Allocation
+from lambent.model.streams import ResponseStream
 from lambent.node.assemble import build
 from lambent.node.folder import DataFolder
 from lambent.node.place import Allocations, Api, AskAllocations, Enqueue, Optimize, ReadCode, Status
@@ -132,9 +134,19 @@ class OneOfSeveral:
     def open_blobs(self, root: Path) -> Blobs:
         return FileBlobs(root) if self.owns_state else MemoryBlobs()
 
-    def dispatch(self, local: LocalDispatch, directory: Directory) -> LocalDispatch:
-        dispatch = HomeDispatch(local, self._membership, self._transport, directory.resolve)
-        self._transport.serve(homes.KIND, dispatch.take)
+    async def dispatch(
+        self, local: LocalDispatch, directory: Directory, stack: contextlib.AsyncExitStack
+    ) -> LocalDispatch:
+        transport = self._transport
+
+        async def ask_streamed(member: str, question: bytes, stream: ResponseStream) -> bytes:
+            return await streamed.ask_streamed(transport.streams_path_of(member), member, question, stream)
+
+        dispatch = HomeDispatch(local, self._membership, transport, directory.resolve, ask_streamed=ask_streamed)
+        transport.serve(homes.KIND, dispatch.take)
+        streams = streamed.StreamServer(transport.streams_path_of(self._membership.me), dispatch.take_streamed)
+        await streams.start()
+        stack.push_async_callback(streams.stop)
         return dispatch
 
     def is_home(self, function: str) -> bool:
