@@ -70,7 +70,9 @@ def test_a_context_shows_itself_as_the_contracts_own(
     assert repr(ours) == repr(oracle)
     assert {name for name in dir(oracle) if not name.startswith("_")} == {
         # The one thing that is ours: where a handler writes an answer that it streams.
-        name for name in dir(ours) if not name.startswith("_") and name != "response_stream"
+        name
+        for name in dir(ours)
+        if not name.startswith("_") and name != "response_stream"
     }
     if oracle.client_context is not None:
         assert repr(ours.client_context) == repr(oracle.client_context)
