@@ -28,6 +28,7 @@ from lambent.cli.project.languages import (
 )
 from lambent.cli.project.project import Project, read_project
 from lambent.cli.session import complete_runtime, json_option, with_client
+from lambent.cli.url import open_url
 from lambent.client.client import Client
 from lambent.client.shapes import FunctionConfiguration
 
@@ -96,6 +97,7 @@ def _read_variables(ctx: click.Context, option: click.Parameter, values: tuple[s
     "--tag", "tags", metavar="KEY=VALUE", multiple=True, callback=_read_pairs, help="Set a tag; more than once."
 )
 @click.option("--publish", is_flag=True, help="Publish a version of the result.")
+@click.option("--url", "wants_url", is_flag=True, help="Give it an HTTP address that everybody may use.")
 @json_option
 @with_client
 def command(
@@ -105,6 +107,7 @@ def command(
     name: str | None,
     tags: dict[str, str],
     publish: bool,
+    wants_url: bool,
     as_json: bool,
     **wishes: Any,
 ) -> None:
@@ -119,17 +122,19 @@ def command(
     """
     project = read_project(path, name=name)
     result = _deploy(client, project, _Wishes(**wishes), tags=tags, publish=publish)
+    url = open_url(client, project.name, is_public=True, streams=False)["FunctionUrl"] if wants_url else ""
     if as_json:
         write_json(
             {
                 "action": result.action,
                 "changes": result.changes,
                 "published": result.published or None,
+                "url": url or None,
                 "function": result.configuration,
             }
         )
         return
-    _tell(result)
+    _tell(result, url)
 
 
 def _deploy(client: Client, project: Project, wishes: _Wishes, *, tags: Mapping[str, str], publish: bool) -> _Result:
@@ -270,7 +275,7 @@ def _changes(old: FunctionConfiguration, members: Mapping[str, Any]) -> dict[str
     return changes
 
 
-def _tell(result: _Result) -> None:
+def _tell(result: _Result, url: str) -> None:
     configuration = result.configuration
     name = configuration["FunctionName"]
     for member, change in result.changes.items():
@@ -282,6 +287,8 @@ def _tell(result: _Result) -> None:
     word = {"created": "is deployed", "updated": "is updated", "unchanged": "is unchanged"}[result.action]
     version = f", version {result.published}" if result.published else ""
     say(f"{paint(name, stream=sys.stdout, bold=True)} {word}: {about}{version}")
+    if url:
+        say(f"  {url}")
     say(f'\nNext:\n  lambent invoke {name} -d \'{{"name": "you"}}\'\n  lambent logs {name} --follow')
 
 

@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Deploy and run functions": {
         "deploy": "Deploy a file or a folder as a function.",
         "invoke": "Invoke a function and print what it returns.",
+        "url": "Give a function an HTTP address.",
         "logs": "Show a function's log.",
         "ls": "List functions.",
         "show": "Show a function: settings, versions, aliases.",

@@ -27,6 +27,7 @@ from lambent.client.transport import Transport
 _FUNCTIONS = "/2015-03-31/functions"
 _LAYERS = "/2018-10-31/layers"
 _MAPPINGS = "/2015-03-31/event-source-mappings"
+_URLS = "/2021-10-31/functions"
 _TAGS = "/2017-03-31/tags"
 _JSON = {"content-type": "application/json"}
 INVOKE_TIMEOUT_S = 960.0
@@ -155,6 +156,36 @@ class Client:
         path = f"/_lambent/functions/{_segment(name)}/logs"
         for line in self._transport.stream_lines(path, query=query, timeout_s=None if follow else 60.0):
             yield json.loads(line)
+
+    def put_url(self, name: str, members: Mapping[str, Any], *, qualifier: str = "") -> Document:
+        """Create the function's URL, or change the one it has. `members` are CreateFunctionUrlConfig's."""
+        path, query = f"{_URLS}/{_segment(name)}/url", _qualify(qualifier)
+        try:
+            return self._json("POST", path, dict(members), query=query)
+        except ApiError as exc:
+            if exc.code != "ResourceConflictException":
+                raise
+            return self._json("PUT", path, dict(members), query=query)
+
+    def delete_url(self, name: str, *, qualifier: str = "") -> None:
+        self._transport.send("DELETE", f"{_URLS}/{_segment(name)}/url", query=_qualify(qualifier))
+
+    def allow(self, name: str, statement: Mapping[str, Any], *, qualifier: str = "") -> None:
+        """AddPermission; a statement that is there stays."""
+        try:
+            self._json("POST", f"{_FUNCTIONS}/{_segment(name)}/policy", dict(statement), query=_qualify(qualifier))
+        except ApiError as exc:
+            if exc.code != "ResourceConflictException":
+                raise
+
+    def forbid(self, name: str, statement_id: str, *, qualifier: str = "") -> None:
+        """RemovePermission; a statement that is not there is no error."""
+        path = f"{_FUNCTIONS}/{_segment(name)}/policy/{_segment(statement_id)}"
+        try:
+            self._transport.send("DELETE", path, query=_qualify(qualifier))
+        except ApiError as exc:
+            if exc.code != "ResourceNotFoundException":
+                raise
 
     def list_mappings(self) -> Iterator[Document]:
         """Event source mappings, as GetEventSourceMapping shows them."""

@@ -18,7 +18,7 @@ from lambent.controlplane.packages import CodeStore
 from lambent.controlplane.registry import Registry
 from lambent.controlplane.sweeper import Sweeper
 from lambent.model import limits
-from lambent.model.function import LayerVersion, Version
+from lambent.model.function import FunctionUrl, LayerVersion, Version
 from lambent.model.provisioned import Allocation
 from lambent.substrate.ports import Blobs, Documents
 
@@ -38,6 +38,12 @@ class CodeUrl(Protocol):
     """The URL under which the caller can download a zip for some minutes."""
 
     def __call__(self, context: RequestContext, package: Version | LayerVersion) -> str: ...
+
+
+class FunctionAddress(Protocol):
+    """The URL under which a function URL is reached by whoever made the request."""
+
+    def __call__(self, context: RequestContext, url: FunctionUrl) -> str: ...
 
 
 Allocations = Callable[[str], Awaitable[Mapping[str, Allocation]]]
@@ -63,6 +69,7 @@ class ControlPlane:
     new_id: Callable[[], str]
     architecture: str
     code_url: CodeUrl
+    function_url: FunctionAddress
     fetch_s3: FetchS3 | None = None
     runtime_available: Callable[[str], str | None] = lambda _runtime: None
     account_concurrency: int = limits.DEFAULT_ACCOUNT_CONCURRENCY
@@ -103,6 +110,7 @@ def open_plane(
     root: Path,
     *,
     code_url: CodeUrl,
+    function_url: FunctionAddress,
     fetch_s3: FetchS3 | None = None,
     runtime_available: Callable[[str], str | None] = lambda _runtime: None,
     tree_in_use: Callable[[str], bool] = lambda _name: False,
@@ -125,6 +133,7 @@ def open_plane(
         new_id=lambda: str(uuid.uuid4()),
         architecture=ARCHITECTURE,
         code_url=code_url,
+        function_url=function_url,
         fetch_s3=fetch_s3,
         runtime_available=runtime_available,
         account_concurrency=account_concurrency,

@@ -1,4 +1,4 @@
-"""Typed reads and writes of functions, versions, aliases, layers and what is provisioned.
+"""Typed reads and writes of functions, versions, aliases, layers, what is provisioned, URLs and policies.
 
 The only writer of their collections.
 """
@@ -11,14 +11,15 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from lambent.model.function import LATEST, Alias, Function, LayerVersion, Provisioned, Version
+from lambent.model.function import LATEST, Alias, Function, FunctionUrl, LayerVersion, Policy, Provisioned, Version
 from lambent.substrate.ports import Conflict, Document, Documents, Write
 
 FUNCTIONS, VERSIONS, ALIASES, LAYERS, PROVISIONED = "functions", "versions", "aliases", "layers", "provisioned"
+FUNCTION_URLS, POLICIES = "function_urls", "policies"
 ABSENT = 0
 """As `expect`: write only where nothing is."""
 
-Record = TypeVar("Record", Function, Version, Alias, LayerVersion, Provisioned)
+Record = TypeVar("Record", Function, Version, Alias, LayerVersion, Provisioned, FunctionUrl, Policy)
 Result = TypeVar("Result")
 
 _COLLECTIONS: dict[type, str] = {
@@ -27,6 +28,8 @@ _COLLECTIONS: dict[type, str] = {
     Alias: ALIASES,
     LayerVersion: LAYERS,
     Provisioned: PROVISIONED,
+    FunctionUrl: FUNCTION_URLS,
+    Policy: POLICIES,
 }
 _ATTEMPTS = 5
 
@@ -56,6 +59,18 @@ class Registry:
 
     async def provisioned(self, account: str, name: str, qualifier: str) -> Stored[Provisioned] | None:
         return _decode(Provisioned, await self._documents.get(PROVISIONED, f"{account}/{name}/{qualifier}"))
+
+    async def function_url(self, account: str, name: str, qualifier: str) -> Stored[FunctionUrl] | None:
+        return _decode(FunctionUrl, await self._documents.get(FUNCTION_URLS, f"{account}/{name}/{qualifier}"))
+
+    async def function_urls(self, account: str, name: str) -> list[Stored[FunctionUrl]]:
+        return await self._list(FunctionUrl, f"{account}/{name}/")
+
+    async def policy(self, account: str, name: str, qualifier: str) -> Stored[Policy] | None:
+        return _decode(Policy, await self._documents.get(POLICIES, f"{account}/{name}/{qualifier}"))
+
+    async def policies(self, account: str, name: str) -> list[Stored[Policy]]:
+        return await self._list(Policy, f"{account}/{name}/")
 
     async def layer(self, account: str, name: str, number: int) -> Stored[LayerVersion] | None:
         return _decode(LayerVersion, await self._documents.get(LAYERS, f"{account}/{name}/{number:010}"))
@@ -106,7 +121,7 @@ def drop(stored: Stored[Record]) -> Write:
     return Write(collection=_COLLECTIONS[type(record)], key=key_of(record), value=None, expect=stored.revision)
 
 
-def key_of(record: Function | Version | Alias | LayerVersion | Provisioned) -> str:
+def key_of(record: Function | Version | Alias | LayerVersion | Provisioned | FunctionUrl | Policy) -> str:
     match record:
         case Function(account=account, name=name):
             return f"{account}/{name}"
@@ -115,6 +130,10 @@ def key_of(record: Function | Version | Alias | LayerVersion | Provisioned) -> s
         case Alias(account=account, function=function, name=name):
             return f"{account}/{function}/{name}"
         case Provisioned(account=account, function=function, qualifier=qualifier):
+            return f"{account}/{function}/{qualifier}"
+        case FunctionUrl(account=account, function=function, qualifier=qualifier):
+            return f"{account}/{function}/{qualifier}"
+        case Policy(account=account, function=function, qualifier=qualifier):
             return f"{account}/{function}/{qualifier}"
         case LayerVersion(account=account, name=name, version=number):
             return f"{account}/{name}/{number:010}"

@@ -10,6 +10,7 @@ import msgspec
 
 from lambent.awsapi.context import RequestContext, check_scope
 from lambent.awsapi.http import HttpRequest
+from lambent.frontdoor import cors
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.payloads import v2
 from lambent.frontdoor.payloads.streamed import Prelude, PreludeReader
@@ -17,15 +18,21 @@ from lambent.frontdoor.place import URLS, Place
 from lambent.frontdoor.records import Followed
 from lambent.model import limits
 from lambent.model.errors import CallerError
-from lambent.model.function import LATEST, FunctionUrl
+from lambent.model.function import LATEST, FunctionUrl, Policy
 from lambent.model.invocation import Invocation, Invoker, Outcome, Target
 from lambent.model.streams import ResponseStream
 from lambent.substrate.ports import Documents
 
-COLLECTION = "function_urls"
+COLLECTION, POLICIES = "function_urls", "policies"
 RESPONSE_BYTES = 6_291_556
 
 _FORBIDDEN = answer_json(403, b'{"Message":"Forbidden"}', [("x-amzn-errortype", "AccessDeniedException")])
+_NOT_PUBLIC = answer_json(
+    403,
+    b'{"Message":"Forbidden: the function has no permission for everybody to use this URL. Its owner gives it by '
+    b'AddPermission with Action lambda:InvokeFunctionUrl, Principal * and FunctionUrlAuthType NONE."}',
+    [("x-amzn-errortype", "AccessDeniedException")],
+)
 _BAD_GATEWAY = answer_json(502, b"Internal Server Error")
 _THROTTLED = answer_json(
     429, b'{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}'
@@ -33,8 +40,6 @@ _THROTTLED = answer_json(
 
 Resolve = Callable[[str, str, str, str], Target]
 """(account, region, name, qualifier) to what is to be invoked now. Raises CallerError."""
-IsPublic = Callable[[FunctionUrl], bool]
-"""Whether the function's policy lets everybody use its URL."""
 
 
 class Authenticator(Protocol):
@@ -53,26 +58,33 @@ class FunctionUrls:
         resolve: Resolve,
         invoker: Invoker,
         authenticator: Authenticator,
-        is_public: IsPublic = lambda _url: True,
     ) -> None:
         self._by_id: dict[str, FunctionUrl] = {}
         self._records = Followed(documents, COLLECTION, FunctionUrl, on_change=self._note)
+        self._policies = Followed(documents, POLICIES, Policy)
         self._resolve = resolve
         self._invoker = invoker
         self._authenticator = authenticator
-        self._is_public = is_public
 
     async def start(self) -> None:
+        await self._policies.start()
         await self._records.start()
 
     async def stop(self) -> None:
         await self._records.stop()
+        await self._policies.stop()
 
     def has(self, place: Place) -> bool:
         return place.kind == URLS and place.id in self._by_id
 
     async def answer(self, place: Place, call: HttpCall) -> HttpAnswer:
         url = self._by_id[place.id]
+        if url.cors is None:
+            return await self._answer(url, call)
+        preflight = cors.answer_preflight(url.cors, call, status=200)
+        return preflight or cors.apply(url.cors, call, await self._answer(url, call))
+
+    async def _answer(self, url: FunctionUrl, call: HttpCall) -> HttpAnswer:
         authorizer: dict[str, Any] | None = None
         account_id = "anonymous"
         if url.auth_type == "AWS_IAM":
@@ -81,7 +93,7 @@ class FunctionUrls:
                 return caller
             account_id, authorizer = caller.account, {"iam": _show_caller(caller)}
         elif not self._is_public(url):
-            return _FORBIDDEN
+            return _NOT_PUBLIC
         event = v2.build_event(
             call,
             path=call.raw_path.decode("latin-1"),
@@ -124,6 +136,10 @@ class FunctionUrls:
         except BaseException:
             stream.cancel()
             raise
+
+    def _is_public(self, url: FunctionUrl) -> bool:
+        policy = self._policies.get(f"{url.account}/{url.function}/{url.qualifier}")
+        return policy is not None and policy.allows_public_url()
 
     def _note(self, _key: str, before: FunctionUrl | None, after: FunctionUrl | None) -> None:
         if before is not None:

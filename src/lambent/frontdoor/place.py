@@ -8,6 +8,7 @@ a custom domain                             (frontdoor/domains)
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -46,3 +47,16 @@ def split_host(header: str, scheme: str) -> tuple[str, int]:
     if not colon or not port.isdigit() or header.endswith("]"):
         return header.lower().rstrip("."), default
     return name.lower().rstrip("."), int(port)
+
+
+def write_address(kind: str, id_: str, region: str, *, host: str, public_url: str) -> str:
+    """The URL of a place: below the public name of the node, else below `localhost`, whose names lead to this machine.
+
+    `host` is the Host header of whoever asks: the address has its port.
+    """
+    if public_url:
+        parts = urlsplit(public_url)
+        return f"{parts.scheme}://{id_}.{kind}.{region}.{parts.netloc}/"
+    _, port = split_host(host, "http")
+    shown = "" if port == 80 else f":{port}"
+    return f"http://{id_}.{kind}.{region}.localhost{shown}/"

@@ -6,10 +6,13 @@ Collections of `substrate.Documents` (keys are slash-joined, written only by `co
   aliases     ACCOUNT/NAME/ALIAS       -> Alias
   provisioned ACCOUNT/NAME/QUALIFIER   -> Provisioned  (a version's number or an alias)
   function_urls ACCOUNT/NAME/QUALIFIER -> FunctionUrl  (`$LATEST` or an alias)
+  policies    ACCOUNT/NAME/QUALIFIER   -> Policy  (`$LATEST`, a version's number or an alias)
   layers      ACCOUNT/NAME/VERSION     -> LayerVersion  (version as a zero-padded 10-digit number)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -145,6 +148,36 @@ class FunctionUrl(msgspec.Struct, frozen=True, kw_only=True):
     def function_arn(self) -> str:
         arn = f"arn:aws:lambda:{self.region}:{self.account}:function:{self.function}"
         return arn if self.qualifier == LATEST else f"{arn}:{self.qualifier}"
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who else may use a function, or one qualifier of it: statements as the contract writes them."""
+
+    account: str
+    function: str
+    qualifier: str = LATEST
+    """`$LATEST` for the function without a qualifier."""
+    statements: list[dict[str, Any]]
+    revision_id: str
+
+    def allows_public_url(self) -> bool:
+        """Whether everybody may use a function URL of AuthType NONE."""
+        return any(_is_public(statement) for statement in self.statements)
+
+
+def _is_public(statement: dict[str, Any]) -> bool:
+    auth_type = statement.get("Condition", {}).get("StringEquals", {}).get("lambda:FunctionUrlAuthType", "NONE")
+    others = set(statement.get("Condition", {})) - {"StringEquals"}
+    equals = set(statement.get("Condition", {}).get("StringEquals", {})) - {"lambda:FunctionUrlAuthType"}
+    return (
+        statement.get("Effect") == "Allow"
+        and statement.get("Principal") == "*"
+        and statement.get("Action") in ("lambda:InvokeFunctionUrl", "lambda:*")
+        and auth_type == "NONE"
+        # A condition that is not looked at here is taken for one that does not hold.
+        and not others
+        and not equals
+    )
 
 
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):

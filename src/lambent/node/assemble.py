@@ -46,6 +46,7 @@ from lambent.dataplane.sandbox.shells import Shells
 from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.events.storage.edge import StorageEdge
+from lambent.frontdoor.place import URLS, write_address
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
@@ -244,6 +245,9 @@ async def build(
         place.open_blobs(folder.folder("blobs")),
         folder.folder("code"),
         code_url=lambda context, record: _code_url(accounts, context, record.digest),
+        function_url=lambda context, url: write_address(
+            URLS, url.url_id, url.region, host=context.host, public_url=settings.public_url
+        ),
         fetch_s3=code_buckets,
         tree_in_use=lambda name: uses_tree(name),  # noqa: PLW0108 - bound below
         account_concurrency=settings.account_concurrency,

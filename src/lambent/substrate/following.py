@@ -29,6 +29,7 @@ FOLLOWED = (
     "aliases",
     "provisioned",
     "function_urls",
+    "policies",
 )
 RETRY_S = 0.1
 SETTLE_PATIENCE_S = 5.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -104,3 +106,31 @@ def test_the_variables_of_env_are_enough_for_another_client(lambent: Lambent, sh
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LAMBENT_DATA_DIR": "/nonexistent", **variables},
     )
     assert shop in {function["FunctionName"] for function in json.loads(ran.stdout)}
+
+
+def test_a_function_gets_an_address_with_the_deploy_and_loses_it(
+    lambent: Lambent, node: LambentNode, tmp_path: Path
+) -> None:
+    (tmp_path / "cli-page.py").write_text("def handler(event, context):\n    return event['rawPath']\n")
+
+    def get(url: str) -> tuple[int, bytes]:
+        host = url.removeprefix("http://").rstrip("/")
+        connection = http.client.HTTPConnection(node.endpoint.removeprefix("http://"), timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/a", headers={"Host": host})
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    deployed = lambent("deploy", "cli-page.py", "--url", "--json")
+    assert deployed.returncode == 0, deployed.stderr
+    url = json.loads(deployed.stdout)["url"]
+    assert get(url) == (200, b'"/a"')
+    shown = lambent("url", "cli-page")
+    assert (shown.returncode, shown.stdout.strip()) == (0, url)
+    assert lambent("url", "cli-page", "--iam").returncode == 0
+    assert get(url)[0] == 403
+    removed = lambent("url", "cli-page", "--rm")
+    assert (removed.returncode, removed.stdout) == (0, "")
+    assert get(url)[0] == 404
+    assert lambent("url", "nobody").returncode != 0
+    lambent("rm", "cli-page", "--yes")

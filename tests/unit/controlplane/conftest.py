@@ -138,6 +138,7 @@ async def plane(documents: MemoryDocuments, code: CodeStore, clock: Clock) -> As
         new_id=lambda: next(ids),
         architecture="x86_64",
         code_url=code_url,
+        function_url=lambda context, url: f"http://{url.url_id}.lambda-url.{url.region}.localhost/",
     )
     yield plane
     await plane.stop()

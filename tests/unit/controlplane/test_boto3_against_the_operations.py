@@ -82,6 +82,7 @@ def client(model: ServiceModel, tmp_path: Path) -> Iterator[Any]:
         FileBlobs(tmp_path / "blobs"),
         tmp_path / "code",
         code_url=lambda _context, package: f"http://localhost/{package.digest}",
+        function_url=lambda _context, url: f"http://{url.url_id}.lambda-url.localhost/",
     )
     loop = Loop(Service(model, operations(plane)))
     loop.run(plane.start())
@@ -145,5 +146,8 @@ def test_the_paginators_of_the_sdk_see_everything(client: Any, zip_of: MakeZip) 
 
 
 def test_what_is_not_served_yet_says_so(client: Any) -> None:
-    with pytest.raises(client.exceptions.ClientError, match="AddPermission is not implemented by Lambent yet"):
-        client.add_permission(FunctionName="hello", StatementId="s", Action="lambda:InvokeFunction", Principal="*")
+    with pytest.raises(client.exceptions.ClientError, match="CodeSigningConfig is not implemented by Lambent yet"):
+        client.put_function_code_signing_config(
+            FunctionName="hello",
+            CodeSigningConfigArn="arn:aws:lambda:us-east-1:123456789012:code-signing-config:csc-0123456789abcdef0",
+        )

@@ -117,10 +117,14 @@ class Aliases:
             return
         function = found.function
         provisioned = await self._plane.registry.provisioned(context.account, function.value.name, alias.value.name)
+        url = await self._plane.registry.function_url(context.account, function.value.name, alias.value.name)
+        policy = await self._plane.registry.policy(context.account, function.value.name, alias.value.name)
         await self._plane.registry.commit(
             put(function.value, expect=function.revision),
             drop(alias),
             *([drop(provisioned)] if provisioned is not None else []),
+            *([drop(url)] if url is not None else []),
+            *([drop(policy)] if policy is not None else []),
         )
 
     async def _find(self, context: RequestContext, params: Params) -> tuple[Found, Stored[Alias] | None]:

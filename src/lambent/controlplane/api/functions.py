@@ -182,11 +182,15 @@ class Functions:
         versions = await registry.versions(context.account, name)
         aliases = await registry.aliases(context.account, name)
         provisioned = await registry.all_provisioned(context.account, name)
+        urls = await registry.function_urls(context.account, name)
+        policies = await registry.policies(context.account, name)
         await registry.commit(
             drop(found.function),
             *(drop(version) for version in versions),
             *(drop(alias) for alias in aliases),
             *(drop(config) for config in provisioned),
+            *(drop(url) for url in urls),
+            *(drop(policy) for policy in policies),
         )
 
     async def _delete_version(self, context: RequestContext, name: str, qualifier: str) -> None:
@@ -209,10 +213,12 @@ class Functions:
                 f"Unable to delete version because the following aliases reference it: [{', '.join(pointing)}]"
             )
         provisioned = await registry.provisioned(context.account, name, qualifier)
+        policy = await registry.policy(context.account, name, qualifier)
         await registry.commit(
             put(found.function.value, expect=found.function.revision),
             drop(version),
             *([drop(provisioned)] if provisioned is not None else []),
+            *([drop(policy)] if policy is not None else []),
         )
 
     async def _find(self, context: RequestContext, params: Params) -> tuple[Found, Version, str]:

@@ -105,8 +105,7 @@ def read_answer(payload: bytes) -> HttpAnswer:
     except (ValueError, RecursionError):
         return HttpAnswer(status=200, headers=[("content-type", "application/octet-stream")], body=payload)
     if not isinstance(result, dict) or "statusCode" not in result:
-        body = b"" if result is None else payload
-        return HttpAnswer(status=200, headers=[("content-type", _JSON_TYPE)], body=body)
+        return HttpAnswer(status=200, headers=[("content-type", _JSON_TYPE)], body=payload)
     status, headers = read_head(result)
     if not any(name == "content-type" for name, _ in headers):
         headers.append(("content-type", _JSON_TYPE))
