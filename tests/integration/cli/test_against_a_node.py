@@ -111,7 +111,7 @@ def test_the_variables_of_env_are_enough_for_another_client(lambent: Lambent, sh
 def test_a_function_gets_an_address_with_the_deploy_and_loses_it(
     lambent: Lambent, node: LambentNode, tmp_path: Path
 ) -> None:
-    (tmp_path / "cli-page.py").write_text("def handler(event, context):\n    return event['rawPath']\n")
+    (tmp_path / "page.py").write_text("def handler(event, context):\n    return event['rawPath']\n")
 
     def get(url: str) -> tuple[int, bytes]:
         host = url.removeprefix("http://").rstrip("/")
@@ -121,7 +121,7 @@ def test_a_function_gets_an_address_with_the_deploy_and_loses_it(
             response = connection.getresponse()
             return response.status, response.read()
 
-    deployed = lambent("deploy", "cli-page.py", "--url", "--json")
+    deployed = lambent("deploy", "page.py", "--name", "cli-page", "--url", "--json")
     assert deployed.returncode == 0, deployed.stderr
     url = json.loads(deployed.stdout)["url"]
     assert get(url) == (200, b'"/a"')
