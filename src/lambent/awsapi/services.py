@@ -24,6 +24,8 @@ class Endpoint(NamedTuple):
     """Of `X-Amz-Target`, in the `json` protocol."""
     api_version: str = ""
     """Of the form's `Version`, in the `query` protocol."""
+    path_prefix: bytes = b""
+    """Of the paths, where two services share a signing name."""
 
 
 ENDPOINTS = {
@@ -32,6 +34,7 @@ ENDPOINTS = {
     "sns": Endpoint("sns", api_version="2010-03-31"),
     "events": Endpoint("events", target_prefix="AWSEvents"),
     "scheduler": Endpoint("scheduler"),
+    "apigatewayv2": Endpoint("apigateway", path_prefix=b"/v2/"),
     "s3": Endpoint("s3"),
     "ses": Endpoint("ses", api_version="2010-12-01"),
     "sts": Endpoint("sts", api_version="2011-06-15"),
@@ -39,8 +42,10 @@ ENDPOINTS = {
 """By botocore's names of the services."""
 
 _DEFAULT = "lambda"
+_NOT_FOR_FUNCTIONS = ("lambda", "apigateway", "apigatewayv2")
 _BY_TARGET = {endpoint.target_prefix: name for name, endpoint in ENDPOINTS.items() if endpoint.target_prefix}
 _BY_SIGNATURE = {endpoint.signing_name: name for name, endpoint in ENDPOINTS.items()}
+_BY_PATH = {endpoint.path_prefix: name for name, endpoint in ENDPOINTS.items() if endpoint.path_prefix}
 _BY_VERSION = {endpoint.api_version: name for name, endpoint in ENDPOINTS.items() if endpoint.api_version}
 _SCOPE = re.compile(r"(?:Credential=|X-Amz-Credential=)[^,&\s]*?(?:/|%2F)([a-z0-9-]{1,64})(?:/|%2F)aws4_request", re.I)
 
@@ -85,10 +90,10 @@ class Services:
                 "NotImplementedException", f"The service '{name}' is not served by Lambent yet", status=501
             )
         check_scope(context, ENDPOINTS[name].signing_name)
-        if context.principal and name == _DEFAULT:
-            # Until roles have policies: a function uses what its account has, and changes no function.
+        if context.principal and name in _NOT_FOR_FUNCTIONS:
+            # Until roles have policies: a function uses what its account has, and changes neither functions nor APIs.
             matched = self._service(name).match(request)
-            raise deny(context, f"lambda:{matched.name if matched is not None else 'Unknown'}")
+            raise deny(context, f"{ENDPOINTS[name].signing_name}:{matched.name if matched is not None else 'Unknown'}")
         trace_id = request.header(b"x-amzn-trace-id")
         if trace_id:
             context = msgspec.structs.replace(context, trace_id=trace_id)
@@ -114,7 +119,13 @@ def name_service(request: HttpRequest) -> str:
     scope = _SCOPE.search(request.header(b"authorization") or request.query_string.decode("latin-1"))
     if scope is not None:
         signed = scope[1].lower()
+        for prefix, name in _BY_PATH.items():
+            if ENDPOINTS[name].signing_name == signed and request.raw_path.startswith(prefix):
+                return name
         return _BY_SIGNATURE.get(signed, signed)
+    for prefix, name in _BY_PATH.items():
+        if request.raw_path.startswith(prefix):
+            return name
     return _BY_VERSION.get(_form_version(request), _DEFAULT)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from lambent.awsapi.context import RequestContext, check_scope
-from lambent.awsapi.http import HttpRequest
 from lambent.frontdoor import cors
+from lambent.frontdoor.authorizers import iam
+from lambent.frontdoor.authorizers.decision import Forbidden
+from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.payloads import v2
 from lambent.frontdoor.payloads.streamed import Prelude, PreludeReader
@@ -26,7 +27,6 @@ from lambent.substrate.ports import Documents
 COLLECTION, POLICIES = "function_urls", "policies"
 RESPONSE_BYTES = 6_291_556
 
-_FORBIDDEN = answer_json(403, b'{"Message":"Forbidden"}', [("x-amzn-errortype", "AccessDeniedException")])
 _NOT_PUBLIC = answer_json(
     403,
     b'{"Message":"Forbidden: the function has no permission for everybody to use this URL. Its owner gives it by '
@@ -40,10 +40,6 @@ _THROTTLED = answer_json(
 
 Resolve = Callable[[str, str, str, str], Target]
 """(account, region, name, qualifier) to what is to be invoked now. Raises CallerError."""
-
-
-class Authenticator(Protocol):
-    def authenticate(self, request: HttpRequest, request_id: str) -> RequestContext: ...
 
 
 class FunctionUrls:
@@ -88,10 +84,11 @@ class FunctionUrls:
         authorizer: dict[str, Any] | None = None
         account_id = "anonymous"
         if url.auth_type == "AWS_IAM":
-            caller = self._authenticate(url, call)
-            if isinstance(caller, HttpAnswer):
-                return caller
-            account_id, authorizer = caller.account, {"iam": _show_caller(caller)}
+            try:
+                allowed = iam.authorize(self._authenticator, call, service="lambda", account=url.account)
+            except Forbidden as exc:
+                return _forbid(str(exc))
+            account_id, authorizer = allowed.account_id, allowed.context
         elif not self._is_public(url):
             return _NOT_PUBLIC
         event = v2.build_event(
@@ -115,14 +112,6 @@ class FunctionUrls:
         except CallerError as exc:
             return explain(exc)
         return _read_outcome(outcome)
-
-    def _authenticate(self, url: FunctionUrl, call: HttpCall) -> RequestContext | HttpAnswer:
-        assert call.request is not None
-        try:
-            caller = check_scope(self._authenticator.authenticate(call.request, call.request_id))
-        except CallerError as exc:
-            return answer_json(403, msgspec.json.encode({"Message": exc.message}), [("x-amzn-errortype", exc.code)])
-        return caller if caller.account == url.account else _FORBIDDEN
 
     async def _stream(self, target: Target, invocation: Invocation) -> HttpAnswer:
         stream = ResponseStream()
@@ -148,12 +137,17 @@ class FunctionUrls:
             self._by_id[after.url_id] = after
 
 
+def _forbid(message: str) -> HttpAnswer:
+    document = msgspec.json.encode({"Message": message})
+    return answer_json(403, document, [("x-amzn-errortype", "AccessDeniedException")])
+
+
 def explain(exc: CallerError) -> HttpAnswer:
     """What a caller by HTTP is told of an invocation that did not begin."""
     if exc.code == "TooManyRequestsException":
         return _THROTTLED
     if exc.code == "ResourceNotFoundException":
-        return _FORBIDDEN
+        return _forbid("Forbidden")
     return answer_json(exc.status if exc.status >= 500 else 502, msgspec.json.encode({"Message": exc.message}))
 
 
@@ -196,16 +190,3 @@ async def _pieces(stream: ResponseStream, prelude: Prelude, running: Awaitable[O
             raise Broken(outcome.error_type)
     finally:
         stream.cancel()
-
-
-def _show_caller(caller: RequestContext) -> dict[str, Any]:
-    root = f"arn:aws:iam::{caller.account}:root"
-    return {
-        "accessKey": caller.access_key,
-        "accountId": caller.account,
-        "callerId": caller.account,
-        "cognitoIdentity": None,
-        "principalOrgId": None,
-        "userArn": caller.principal or root,
-        "userId": caller.account,
-    }

@@ -58,7 +58,7 @@ from lambent.node.api import LambentApi, uptime_s
 from lambent.node.config import Settings
 from lambent.node.event_plane import EventPlane, join_services, open_event_plane
 from lambent.node.folder import DataFolder
-from lambent.node.front_door import open_front_door
+from lambent.node.front_door import SIGNING_NAMES, front_door_operations, open_front_door
 from lambent.node.function_credentials import FunctionCredentials, own_address
 from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
@@ -325,7 +325,7 @@ async def build(
             account=account.id,
         )
         code_buckets.storage = event_plane.storage
-    services = join_services(operations(plane), event_plane)
+    services = join_services(operations(plane), event_plane, front_door_operations(settings, documents))
     api = place.api(services)
     node = Node(
         settings=settings,
@@ -344,7 +344,7 @@ async def build(
     read_code = place.read_code(lambda owner, digest: _read_code(plane, owner, digest))
     lambent_api = LambentApi(node, place.logs(logs), read_code, api.handle)
     node.on_drain = lambent_api.end_followers
-    authenticator = _authenticator(settings, accounts, sessions, account, services.signing_names)
+    authenticator = _authenticator(settings, accounts, sessions, account, services.signing_names | SIGNING_NAMES)
     invoke = InvokeEdge(
         directory, dispatch, place.enqueue(event_plane.accept if event_plane is not None else _refuse_event, directory)
     )
@@ -356,7 +356,9 @@ async def build(
         node_api=lambent_api,
         streaming=(
             # First: its hosts would be taken for names of buckets.
-            await open_front_door(documents, directory, dispatch, authenticator, stack),
+            await open_front_door(
+                settings, documents, directory, invoker=dispatch, authenticator=authenticator, stack=stack
+            ),
             await place.buckets(_open_buckets(authenticator, event_plane), stack),
         ),
     )

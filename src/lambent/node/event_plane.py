@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from lambent.awsapi.context import Operation
 from lambent.awsapi.services import OwnEndpoint, Services
 from lambent.dataplane.dispatch.directory import Directory
-from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.events import outbox
 from lambent.events.async_invoke import lineage
 from lambent.events.async_invoke import store as async_store
@@ -60,7 +59,7 @@ from lambent.model.identifiers import new_request_id, new_trace_id
 from lambent.model.invocation import Invocation, Invoker, Outcome, Target
 from lambent.node.config import Settings
 from lambent.node.folder import DataFolder
-from lambent.node.late_http import LateHttp
+from lambent.node.front_door import open_outgoing
 from lambent.node.mail_relay import MailFiles, SmtpRelay
 from lambent.substrate.ports import Documents, Schema, Tables
 from lambent.substrate.sqlite.tables import open_tables
@@ -292,9 +291,7 @@ async def open_topics(
     *,
     base_url: str,
 ) -> None:
-    allowed = tuple(AllowedHost.parse(text) for text in settings.network.allow_hosts)
-    policy = EgressPolicy(allow_private=settings.network.allow_private, allow_hosts=allowed)
-    outgoing = LateHttp(policy, allow_loopback=settings.dev)
+    outgoing = open_outgoing(settings)
     stack.push_async_callback(outgoing.close)
     topics = TopicService(tables, plane.deliveries, outgoing, room.write_to, base_url=base_url)
     await topics.start()
@@ -371,10 +368,13 @@ async def open_mappings(
     stack.push_async_callback(runtime.stop, settings.drain_timeout_seconds)
 
 
-def join_services(control: Mapping[str, Operation], plane: EventPlane | None) -> Services:
+def join_services(
+    control: Mapping[str, Operation], plane: EventPlane | None, others: Mapping[str, Mapping[str, Operation]]
+) -> Services:
     """All that the port serves. Without a plane the services are known but not served here."""
     served = {name: dict[str, Operation]() for name in SERVICES}
     served["lambda"].update(control)
+    served |= {name: dict(operations) for name, operations in others.items()}
     for name, added in plane.operations.items() if plane is not None else ():
         assert not served[name].keys() & added.keys(), f"served twice: {served[name].keys() & added.keys()}"
         served[name].update(added)

@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
+from lambent.awsapi.context import Operation, RequestContext
 from lambent.dataplane.dispatch.directory import Directory
+from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
+from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.door import FrontDoor
-from lambent.frontdoor.function_urls import Authenticator, FunctionUrls
+from lambent.frontdoor.function_urls import FunctionUrls
+from lambent.frontdoor.functions import Functions
+from lambent.frontdoor.http_apis.api import HttpApiOperations
+from lambent.frontdoor.http_apis.model import WEBSOCKET
+from lambent.frontdoor.http_apis.site import HttpApis
+from lambent.frontdoor.place import APIS, write_address
 from lambent.model.invocation import Invoker
+from lambent.node.config import Settings
+from lambent.node.late_http import LateHttp
 from lambent.substrate.ports import Documents
+
+SIGNING_NAMES = frozenset(("execute-api",))
+"""What requests to the front door are signed for, beside the services' own names."""
+
+
+def front_door_operations(settings: Settings, documents: Documents) -> dict[str, Mapping[str, Operation]]:
+    """By botocore's names of the services."""
+
+    def address(context: RequestContext, api_id: str, protocol: str) -> str:
+        url = write_address(APIS, api_id, context.region, host=context.host, public_url=settings.public_url)
+        return url.replace("http", "ws", 1) if protocol == WEBSOCKET else url
+
+    return {"apigatewayv2": HttpApiOperations(documents, address).operations()}
 
 
 async def open_front_door(
+    settings: Settings,
     documents: Documents,
     directory: Directory,
+    *,
     invoker: Invoker,
     authenticator: Authenticator,
     stack: contextlib.AsyncExitStack,
 ) -> FrontDoor:
+    outgoing = open_outgoing(settings)
+    stack.push_async_callback(outgoing.close)
+    functions = Functions(directory.resolve, invoker)
     urls = FunctionUrls(documents, resolve=directory.resolve, invoker=invoker, authenticator=authenticator)
-    await urls.start()
-    stack.push_async_callback(urls.stop)
-    return FrontDoor([urls])
+    apis = HttpApis(documents, functions=functions, authenticator=authenticator, outgoing=outgoing)
+    for site in (urls, apis):
+        await site.start()
+        stack.push_async_callback(site.stop)
+    return FrontDoor([urls, apis])
+
+
+def open_outgoing(settings: Settings) -> LateHttp:
+    """What the node asks for users, it asks only where their functions might."""
+    allowed = tuple(AllowedHost.parse(text) for text in settings.network.allow_hosts)
+    policy = EgressPolicy(allow_private=settings.network.allow_private, allow_hosts=allowed)
+    return LateHttp(policy, allow_loopback=settings.dev)

@@ -18,6 +18,7 @@ import httpcore2
 from lambent.dataplane.jail import netlink
 from lambent.dataplane.sandbox.network.policy import EgressPolicy
 from lambent.events.outgoing import Reply
+from lambent.frontdoor.outgoing import Fetched, NotReached, TooSlow
 from lambent.model.errors import CallerError, PlatformError
 
 MOST_CONNECTIONS = 64
@@ -26,6 +27,10 @@ READ_BYTES = 65_536
 
 class Denied(Exception):
     """The message is for the user."""
+
+
+_UNUSABLE = (httpcore2.UnsupportedProtocol, httpcore2.LocalProtocolError, ValueError, UnicodeError)
+_UNANSWERED = (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, TimeoutError, OSError)
 
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
@@ -68,7 +73,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class GuardedHttp:
-    """Implements `events.outgoing.Outgoing`."""
+    """Implements `events.outgoing.Outgoing` and `frontdoor.outgoing.Outgoing`."""
 
     def __init__(
         self,
@@ -89,31 +94,56 @@ class GuardedHttp:
         await self._pool.aclose()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Reply:
-        limits = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
+        """The beginning of the answer is enough for those who ask this way."""
         try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._pool.stream(
-                    "POST", url, headers=list(headers.items()), content=body, extensions={"timeout": limits}
-                ) as response,
-            ):
-                answer = b""
-                async for piece in response.aiter_stream():
-                    answer += piece
-                    if len(answer) >= READ_BYTES:
-                        break
-                shown = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-                return Reply(response.status, shown, answer[:READ_BYTES])
+            status, fields, answer, _ = await self._ask(
+                "POST", url, list(headers.items()), body, timeout_s=timeout_s, max_bytes=READ_BYTES
+            )
         except Denied as exc:
             raise CallerError("InvalidParameterValueException", str(exc)) from exc
-        except (httpcore2.UnsupportedProtocol, httpcore2.LocalProtocolError, ValueError, UnicodeError) as exc:
+        except _UNUSABLE as exc:
             raise CallerError("InvalidParameterValueException", f"{url[:200]} cannot be called: {exc}") from exc
-        except (
-            httpcore2.NetworkError,
-            httpcore2.TimeoutException,
-            httpcore2.ProtocolError,
-            TimeoutError,
-            OSError,
-        ) as exc:
+        except _UNANSWERED as exc:
             reason = str(exc) or type(exc).__name__
             raise PlatformError(f"{url[:200]} did not answer: {reason}", retry_safe=True) from exc
+        return Reply(status, dict(fields), answer)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+    ) -> Fetched:
+        """Implements `frontdoor.outgoing.Outgoing`."""
+        try:
+            status, fields, answer, is_whole = await self._ask(
+                method, url, headers, body, timeout_s=timeout_s, max_bytes=max_bytes
+            )
+        except (TimeoutError, httpcore2.TimeoutException) as exc:
+            raise TooSlow(f"{url[:200]} did not answer in time") from exc
+        except (Denied, *_UNUSABLE, *_UNANSWERED) as exc:
+            raise NotReached(f"{url[:200]} cannot be asked: {str(exc) or type(exc).__name__}") from exc
+        if not is_whole:
+            raise NotReached(f"{url[:200]} answered more than {max_bytes} bytes")
+        return Fetched(status=status, headers=fields, body=answer)
+
+    async def _ask(
+        self, method: str, url: str, headers: list[tuple[str, str]], body: bytes, *, timeout_s: float, max_bytes: int
+    ) -> tuple[int, list[tuple[str, str]], bytes, bool]:
+        """Status, headers, at most `max_bytes` of the body, and whether that is all of it."""
+        limits = dict.fromkeys(("connect", "read", "write", "pool"), timeout_s)
+        async with (
+            asyncio.timeout(timeout_s),
+            self._pool.stream(method, url, headers=headers, content=body, extensions={"timeout": limits}) as response,
+        ):
+            answer = b""
+            async for piece in response.aiter_stream():
+                answer += piece
+                if len(answer) > max_bytes:
+                    break
+            fields = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers]
+            return response.status, fields, answer[:max_bytes], len(answer) <= max_bytes

@@ -30,6 +30,7 @@ FOLLOWED = (
     "provisioned",
     "function_urls",
     "policies",
+    "http_apis",
 )
 RETRY_S = 0.1
 SETTLE_PATIENCE_S = 5.0

@@ -120,12 +120,12 @@ def read_head(result: Mapping[str, Any]) -> tuple[int, list[tuple[str, str]]]:
     if not isinstance(given, dict):
         raise Malformed("headers must be an object of names and values")
     for name, value in given.items():
-        _add(headers, name, value)
+        add_header(headers, name, value)
     cookies = result.get("cookies") or []
     if not isinstance(cookies, list):
         raise Malformed("cookies must be a list of texts")
     for cookie in cookies:
-        _add(headers, "set-cookie", cookie)
+        add_header(headers, "set-cookie", cookie)
     return status, headers
 
 
@@ -176,13 +176,13 @@ def _join_query(call: HttpCall) -> dict[str, str]:
     return joined
 
 
-def _add(headers: list[tuple[str, str]], name: Any, value: Any) -> None:
+def add_header(headers: list[tuple[str, str]], name: Any, value: Any) -> None:
     """Numbers and truth values are written as JSON writes them; a list is several headers of the name."""
     if value is None:
         return
     if isinstance(value, list):
         for item in value:
-            _add(headers, name, item)
+            add_header(headers, name, item)
         return
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         text = msgspec.json.encode(value).decode()
