@@ -32,6 +32,7 @@ from lambent.cli.url import open_url
 from lambent.client.client import Client
 from lambent.client.shapes import FunctionConfiguration
 
+_APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(?:\(\))?")
 _VARIABLE = re.compile("[a-zA-Z][a-zA-Z0-9_]+")
 
 
@@ -119,7 +120,12 @@ def command(
     \b
       lambent deploy hello.py
       lambent deploy ./shop --memory 512 --timeout 30 --env STAGE=prod
+      lambent deploy main:app --url        (FastAPI, Flask, Django, ...: the app of the folder)
     """
+    path, named = _split_application(path)
+    if named and wishes["handler"]:
+        raise Failure(f"--handler and {named} name two handlers: leave one out.", code=USAGE)
+    wishes["handler"] = wishes["handler"] or named
     project = read_project(path, name=name)
     result = _deploy(client, project, _Wishes(**wishes), tags=tags, publish=publish)
     url = open_url(client, project.name, is_public=True, streams=False)["FunctionUrl"] if wants_url else ""
@@ -135,6 +141,15 @@ def command(
         )
         return
     _tell(result, url)
+
+
+def _split_application(path: Path) -> tuple[Path, str | None]:
+    """`main:app` and `shop/main:app`: the folder, and what in it is the web application."""
+    folder, module = path.parent, path.name
+    matched = _APPLICATION.fullmatch(module)
+    if matched is None or path.exists():
+        return path, None
+    return folder, module
 
 
 def _deploy(client: Client, project: Project, wishes: _Wishes, *, tags: Mapping[str, str], publish: bool) -> _Result:
@@ -289,7 +304,10 @@ def _tell(result: _Result, url: str) -> None:
     say(f"{paint(name, stream=sys.stdout, bold=True)} {word}: {about}{version}")
     if url:
         say(f"  {url}")
-    say(f'\nNext:\n  lambent invoke {name} -d \'{{"name": "you"}}\'\n  lambent logs {name} --follow')
+    is_web = ":" in configuration.get("Handler", "")
+    invoke = f"lambent url {name}" if is_web else f'lambent invoke {name} -d \'{{"name": "you"}}\''
+    first = "" if is_web and url else f"\n  {invoke}"
+    say(f"\nNext:{first}\n  lambent logs {name} --follow")
 
 
 def _show_change(member: str, change: Mapping[str, Any]) -> str:

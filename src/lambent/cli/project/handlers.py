@@ -21,6 +21,22 @@ _USUAL = (
 )
 _SURE_NAMES = ("handler", "lambda_handler")
 _USUAL_NAMES = ("handler", "lambda_handler", "main")
+_USUAL_MODULES = ("main", "app", "asgi", "wsgi", "api", "server")
+_APPLICATIONS = frozenset(
+    (
+        "FastAPI",
+        "Starlette",
+        "Litestar",
+        "Quart",
+        "BlackSheep",
+        "Flask",
+        "Bottle",
+        "Falcon",
+        "get_asgi_application",
+        "get_wsgi_application",
+    )
+)
+"""What makes one: frameworks by the class or function that people call."""
 _NODE_SUFFIXES = (".mjs", ".js", ".cjs")
 _NODE_MODULES = ("index", "app", "handler", "main", "lambda_function")
 _NODE_EXPORT = re.compile(
@@ -35,11 +51,13 @@ def find_handler(family: str, files: Sequence[PackageFile]) -> str:
     if family == "provided":
         return "bootstrap"
     found = find_handlers(family, files)
+    if not found and family == "python":
+        found = find_applications(files)
     if len(found) == 1:
         return found[0]
     if found:
         raise Failure(
-            f"Several functions could be the handler: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}.",
+            f"Several could be the handler: {', '.join(found[:8])}{' ...' if len(found) > 8 else ''}.",
             code=USAGE,
             hint=f"Choose one: --handler {found[0]}",
         )
@@ -57,11 +75,40 @@ def find_handlers(family: str, files: Sequence[PackageFile]) -> list[str]:
     return named if len(named) == 1 else top or names
 
 
+def find_applications(files: Sequence[PackageFile]) -> list[str]:
+    """Web applications, as `module:name`: those in the usual modules, else all."""
+    found = [name for file in files for name in _applications(file)]
+    usual = [name for name in found if name.partition(":")[0] in _USUAL_MODULES]
+    return usual or found
+
+
+def _applications(file: PackageFile) -> Iterator[str]:
+    parts = file.name.removesuffix(".py").split("/")
+    is_test = parts[-1].startswith("test_") or any(part in ("tests", "test") for part in parts)
+    if not file.name.endswith(".py") or is_test or not all(part.isidentifier() for part in parts):
+        return
+    tree = _parse(file)
+    for node in tree.body if tree is not None else ():
+        if isinstance(node, ast.Assign) and _called_name(node.value) in _APPLICATIONS:
+            yield from (f"{'.'.join(parts)}:{each.id}" for each in node.targets if isinstance(each, ast.Name))
+
+
+def _called_name(value: ast.expr) -> str:
+    """`FastAPI(...)` and `fastapi.FastAPI(...)` call FastAPI."""
+    if not isinstance(value, ast.Call):
+        return ""
+    called = value.func
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+
+
 def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> None:
     """Raises Failure when the file or the function that `handler` names is not in the package."""
     if family == "provided":
         return
-    module, _, function = handler.rpartition(".")
+    module, _, function = handler.rpartition(":" if ":" in handler else ".")
+    if ":" in handler:
+        # `make()` and `holder.app` begin with a name of the module's.
+        function = re.split(r"[.(]", function)[0]
     if not module:
         raise Failure(f"--handler {handler} must have the form MODULE.FUNCTION, such as app.handler.", code=USAGE)
     suffixes = _NODE_SUFFIXES if family == "nodejs" else (".py", "/__init__.py")
@@ -173,4 +220,7 @@ def _explain_none(family: str, files: Sequence[PackageFile]) -> str:
         except (SyntaxError, ValueError) as exc:
             where, why = (f" line {exc.lineno}", exc.msg) if isinstance(exc, SyntaxError) else ("", str(exc))
             return f"No handler was found, and {broken[0].name}{where} cannot be read: {why}."
-    return "No handler was found: no module has a function that takes (event, context)."
+    return (
+        "No handler was found: no module has a function that takes (event, context), or a web application "
+        "(app = FastAPI(), Flask(...), ...)."
+    )

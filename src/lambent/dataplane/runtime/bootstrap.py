@@ -32,7 +32,7 @@ def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
     context.describe_function()
     snapshot_hooks.offer()
     try:
-        handler = load_handler(spec.handler)
+        handler = load_handler(spec.handler, is_template=spec.template)
     except HandlerNotLoaded as failed:
         logs.warn_of_unhandled()
         logs.log_fault(failed.fault, spec.log_format, faults.format_for_log(failed.fault))
@@ -106,7 +106,7 @@ class Loop:
             view[: len(rest)] = rest
             return self._receive(len(rest))
         end = frames.HEAD.size + length
-        if kind != frames.INVOKE or got > end:
+        if kind not in (frames.INVOKE, frames.STREAM) or got > end:
             os._exit(1)
         if end > len(view):
             # Used once: an environment does not stay as large as its largest event.
@@ -114,7 +114,8 @@ class Loop:
             view[:got] = self._view[:got]
         while got < end:
             got += self._read_into(view[got:end])
-        return frames.decode_call(view[frames.HEAD.size : end].tobytes())
+        call = frames.decode_call(view[frames.HEAD.size : end].tobytes())
+        return call if kind == frames.INVOKE else call._replace(streamed=True)
 
     def _read_into(self, view: memoryview) -> int:
         count = self._sock.recv_into(view)
@@ -140,7 +141,7 @@ class Loop:
             if type(result) in streaming.STREAMED:
                 streaming.write_pieces(result, writer)
             writer.close()
-            return frames.encode(frames.RESULT, b"")
+            return frames.encode(frames.RESULT, b"" if call.streamed else marshal.encode_result(writer.collected()))
         except streaming.ReaderGone:
             # Not a fault of the function's: whoever asked has left.
             _close_stream(lambda_context)

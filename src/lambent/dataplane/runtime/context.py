@@ -80,6 +80,8 @@ class LambdaContext(_Fields):
     memory_limit_in_mb: Optional[str] = None
     log_group_name: Optional[str] = None
     log_stream_name: Optional[str] = None
+    streams_response = False
+    """Whether whoever invoked reads the answer while it is written."""
     _sock: Any = None
     _writer: Any = None
 
@@ -93,6 +95,8 @@ class LambdaContext(_Fields):
         identity = _parse(call.cognito_identity, "Cognito Identity")
         self.identity = CognitoIdentity({} if identity is None else identity)
         self._epoch_deadline_time_in_ms = call.deadline_ms
+        if call.streamed:
+            self.streams_response = True
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, self._epoch_deadline_time_in_ms - int(time.time() * 1000))
@@ -114,7 +118,7 @@ class LambdaContext(_Fields):
         """
         if self._writer is not None:
             raise RuntimeError("this invocation has a response stream already")
-        writer = self._writer = ResponseWriter(self._sock)
+        writer = self._writer = ResponseWriter(self._sock, streams=self.streams_response)
         if status_code is not None or headers or cookies or content_type:
             writer.begin(content_type, status_code, headers, cookies)
         return writer

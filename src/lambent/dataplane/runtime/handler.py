@@ -7,6 +7,7 @@ import sys
 from typing import Any, Callable
 
 from lambent.dataplane.runtime import faults
+from lambent.dataplane.runtime.applications import recognition
 from lambent.dataplane.runtime.faults import Fault
 
 Handler = Callable[[Any, Any], Any]
@@ -18,8 +19,13 @@ class HandlerNotLoaded(Exception):
         self.fault = fault
 
 
-def load_handler(reference: str) -> Handler:
-    """Raises HandlerNotLoaded with the contract's error document; what is no Exception passes through."""
+def load_handler(reference: str, *, is_template: bool = False) -> Handler:
+    """Raises HandlerNotLoaded with the contract's error document; what is no Exception passes through.
+
+    `module:name` names a web application instead. That of a template starts in its forks.
+    """
+    if ":" in reference:
+        return _load_application(reference, starts=not is_template)
     module_name, dot, name = reference.rpartition(".")
     if not dot:
         message = "Bad handler '{}': not enough values to unpack (expected 2, got 1)".format(reference)
@@ -36,6 +42,30 @@ def load_handler(reference: str) -> Handler:
         raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", message)) from exc
     except Exception as exc:
         raise HandlerNotLoaded(faults.describe(exc, "")) from exc
+
+
+def _load_application(reference: str, *, starts: bool) -> Handler:
+    module_name, _, path = reference.partition(":")
+    found: Any = _import(module_name)
+    try:
+        for name in path.replace("()", "").split("."):
+            found = getattr(found, name)
+    except AttributeError as exc:
+        message = "Application '{}' missing on module '{}'".format(path, module_name)
+        raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", message)) from exc
+    try:
+        application = recognition.adapt(found() if path.endswith("()") else found)
+    except Exception as exc:
+        raise HandlerNotLoaded(faults.describe(exc, "")) from exc
+    if application is None:
+        message = "'{}' is neither an ASGI nor a WSGI application".format(reference)
+        raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", message))
+    if starts:
+        try:
+            application.startup()
+        except Exception as exc:
+            raise HandlerNotLoaded(faults.describe(exc, "")) from exc
+    return application
 
 
 def _import(module_name: str) -> Any:

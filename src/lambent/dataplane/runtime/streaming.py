@@ -17,6 +17,7 @@ for everybody else they are put together. Writing waits while the reader is behi
 
 from __future__ import annotations
 
+import base64
 import json
 import select
 import socket
@@ -24,12 +25,14 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, AsyncIterator, Dict, Iterator, List, Optional, Union
 
 from lambent.dataplane.runtime.faults import Refused
+from lambent.dataplane.runtime.marshal import MAX_RESPONSE_BYTES, ResponseTooLarge
 from lambent.dataplane.wire import frames
 
 INTEGRATION_TYPE = "application/vnd.awslambda.http-integration-response"
 SEPARATOR = b"\0" * 8
 DEFAULT_TYPE = "application/octet-stream"
 PIECE_BYTES = 65_536
+_NO_PIECE = "A piece of a streamed answer must be str or bytes, not {}"
 
 STREAMED = frozenset((GeneratorType, AsyncGeneratorType))
 """What a handler returns that streams."""
@@ -50,8 +53,13 @@ class NotStreamed(Refused):
 class ResponseWriter:
     """What `context.response_stream` gives. Bound to one invocation; not for several threads at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, streams: bool) -> None:
+        """Without `streams` what is written is kept, for whoever wants the answer in one piece."""
         self._sock = sock
+        self._streams = streams
+        self._head: Dict[str, Any] = {}
+        self._pieces: List[bytes] = []
+        self._size_bytes = 0
         self.begun = False
         self.closed = False
         self.reader_gone = False
@@ -74,16 +82,20 @@ class ResponseWriter:
             head["headers"] = dict(headers)
         if cookies:
             head["cookies"] = list(cookies)
+        self.begun = True
+        if not self._streams:
+            self._head = {"statusCode": 200, **head} if head else {}
+            if head and content_type:
+                self._head["headers"] = {"content-type": content_type, **head.get("headers", {})}
+            return
         if not head:
             self._send(frames.BEGIN, (content_type or DEFAULT_TYPE).encode("latin-1", "replace"))
-            self.begun = True
             return
         head.setdefault("statusCode", 200)
         if content_type:
             head["headers"] = {"content-type": content_type, **head.get("headers", {})}
         document = json.dumps(head).encode()
         self._send(frames.BEGIN, INTEGRATION_TYPE.encode())
-        self.begun = True
         self._send(frames.PIECE, document + SEPARATOR)
 
     def write(self, data: Piece) -> int:
@@ -94,6 +106,9 @@ class ResponseWriter:
         if isinstance(data, str):
             data = data.encode("utf-8", "surrogatepass")
         view = memoryview(data).cast("B")
+        if not self._streams:
+            self._keep(bytes(view))
+            return len(view)
         for at in range(0, len(view), PIECE_BYTES):
             self._check_reader()
             self._send(frames.PIECE, bytes(view[at : at + PIECE_BYTES]))
@@ -113,6 +128,22 @@ class ResponseWriter:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+    def collected(self) -> Any:
+        """What was written, in one piece; with status or headers as an answer of payload format 2.0."""
+        body = b"".join(self._pieces)
+        if not self._head:
+            return body
+        try:
+            return {**self._head, "body": body.decode("utf-8"), "isBase64Encoded": False}
+        except UnicodeDecodeError:
+            return {**self._head, "body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+
+    def _keep(self, data: bytes) -> None:
+        self._size_bytes += len(data)
+        if self._size_bytes > MAX_RESPONSE_BYTES:
+            raise ResponseTooLarge
+        self._pieces.append(data)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -164,7 +195,7 @@ def _write(piece: Any, writer: ResponseWriter) -> None:
         )
         return
     if not isinstance(piece, (str, bytes, bytearray, memoryview)):
-        raise NotStreamed("A piece of a streamed answer must be str or bytes, not {}".format(type(piece).__name__))
+        raise NotStreamed(_NO_PIECE.format(type(piece).__name__))
     writer.write(piece)
 
 

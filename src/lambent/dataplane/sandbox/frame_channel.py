@@ -71,7 +71,7 @@ class FrameChannel(asyncio.Protocol):
             return
         self._take_reply = take
         self._stream = stream
-        self._transport.write(frames.encode_call(call))
+        self._transport.write(frames.encode_call(call if stream is None else call._replace(streamed=True)))
 
     def close(self) -> None:
         self._fail(ChannelClosed("the node closed it"))

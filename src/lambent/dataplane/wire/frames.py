@@ -8,6 +8,7 @@ Standard library only, Python 3.9: the same file is read on both sides of the so
 
     kind          direction  body
     INVOKE   'I'  to child   invocation header (below), then the event's bytes
+    STREAM   'V'  to child   as INVOKE, for a caller who reads the answer while it is written
     READY    'R'  to node    JSON {"init_ms": float}: the function's module is imported
     FAILED   'F'  to node    error type, NUL, error payload: init failed and the child is about to exit
     RESULT   'O'  to node    the response's bytes
@@ -31,7 +32,7 @@ from typing import Any, List, NamedTuple, Tuple
 
 INVOKE, READY, FAILED, RESULT, ERROR, STEP = b"I", b"R", b"F", b"O", b"E", b"S"
 WAITING, TAKEN, USE = b"W", b"T", b"U"
-BEGIN, PIECE, CANCEL = b"B", b"P", b"C"
+BEGIN, PIECE, CANCEL, STREAM = b"B", b"P", b"C", b"V"
 
 HEAD = struct.Struct("!cI")
 _INVOKE = struct.Struct("!QHHHHH")
@@ -49,6 +50,8 @@ class Call(NamedTuple):
     trace_id: str
     client_context: str
     cognito_identity: str
+    streamed: bool = False
+    """The caller reads the answer while it is written."""
 
 
 def encode(kind: bytes, body: bytes) -> bytes:
@@ -57,6 +60,7 @@ def encode(kind: bytes, body: bytes) -> bytes:
 
 def encode_call(call: Call) -> bytes:
     """A whole INVOKE frame."""
+    kind = STREAM if call.streamed else INVOKE
     texts = (call.request_id, call.invoked_arn, call.trace_id, call.client_context, call.cognito_identity)
     data = "".join(texts).encode()
     # Nearly always ASCII, where characters and bytes are the same number.
@@ -64,11 +68,11 @@ def encode_call(call: Call) -> bytes:
     if len(data) != sum(lengths):
         lengths = [len(text.encode()) for text in texts]
     length = _INVOKE.size + len(data) + len(call.event)
-    return _INVOKE_HEAD.pack(INVOKE, length, call.deadline_ms, *lengths) + data + call.event
+    return _INVOKE_HEAD.pack(kind, length, call.deadline_ms, *lengths) + data + call.event
 
 
 def decode_call(body: bytes) -> Call:
-    """The body of an INVOKE frame. Raises ValueError when it is cut short."""
+    """The body of an INVOKE or a STREAM frame. Raises ValueError when it is cut short."""
     try:
         deadline_ms, *lengths = _INVOKE.unpack_from(body)
     except struct.error as exc:

@@ -1,0 +1,122 @@
+"""Web applications deployed as they are: `main:app` as the handler, reached through function URLs of a real node."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.metadata
+import json
+import time
+from typing import Any
+
+import pytest
+from tests.conftest import Deploy, Deployed
+from tests.integration.gateway.test_function_urls import Site
+
+ASGI = """
+import asyncio, json, os, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        if os.environ.get("BROKEN"):
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            return
+        scope["state"]["started_by"] = os.getpid()
+        scope["state"]["loop"] = id(asyncio.get_running_loop())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    assert scope["type"] == "http"
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] == "/pieces":
+        for _ in range(2):
+            await send({"type": "http.response.body", "body": f"{time.time()}\\n".encode(), "more_body": True})
+            await asyncio.sleep(1)
+        await send({"type": "http.response.body"})
+        return
+    message = await receive()
+    same_loop = scope["state"]["loop"] == id(asyncio.get_running_loop())
+    answer = {"path": scope["path"], "same_loop": same_loop, "size": len(message["body"])}
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+"""
+FLASK = """
+from flask import Flask, render_template_string, request
+app = Flask(__name__)
+
+@app.route("/hello/<name>", methods=["GET", "POST"])
+def hello(name):
+    return render_template_string("<p>{{ name }} {{ who }}</p>", name=name, who=request.form.get("who", ""))
+"""
+
+
+def package(*distributions: str) -> dict[str, str | bytes]:
+    """The files of installed distributions, as `lambent deploy` puts them into a package."""
+    files: dict[str, str | bytes] = {}
+    for name in distributions:
+        for file in importlib.metadata.files(name) or ():
+            if not str(file).startswith("..") and "__pycache__" not in str(file):
+                files[str(file)] = file.read_binary()
+    return files
+
+
+@pytest.fixture(scope="module")
+def asgi(deploy: Deploy) -> Deployed:
+    return deploy({"main.py": ASGI}, Handler="main:app", Timeout=10)
+
+
+def test_an_asgi_application_is_served_with_its_lifespan(asgi: Deployed) -> None:
+    site = Site(asgi)
+    for _ in range(2):
+        status, headers, body = site.ask("/a%20b", method="POST", body=b"x" * 10)
+        assert (status, dict(headers)["content-type"]) == (200, "text/plain")
+        assert json.loads(body) == {"path": "/a b", "same_loop": True, "size": 10}
+    # Behind a URL that does not stream the pieces come together.
+    assert len(site.ask("/pieces")[2].split()) == 2
+
+
+def test_what_an_application_sends_in_pieces_leaves_in_pieces(deploy: Deploy) -> None:
+    site = Site(deploy({"main.py": ASGI}, Handler="main:app", Timeout=10), InvokeMode="RESPONSE_STREAM")
+    connection = site.open()
+    connection.request("GET", "/pieces", headers={"Host": site.host})
+    response = connection.getresponse()
+    assert (response.status, response.getheader("content-type")) == (200, "text/plain")
+    first = float(response.readline())
+    first_at = time.time()
+    second = float(response.read())
+    assert first <= first_at < second
+    connection.close()
+
+
+def test_an_application_that_cannot_start_is_an_init_error(deploy: Deploy) -> None:
+    function = deploy({"main.py": ASGI}, Handler="main:app", Environment={"Variables": {"BROKEN": "1"}})
+    answer = function({"version": "2.0"})
+    assert (answer.error, answer.payload["errorType"]) == ("Unhandled", "LifespanFailed")
+    assert answer.payload["errorMessage"] == "no database"
+
+
+def test_an_application_starts_anew_in_each_fork_of_a_template(deploy: Deploy) -> None:
+    function = deploy({"main.py": ASGI}, Handler="main:app", SnapStart={"ApplyOn": "PublishedVersions"})
+    client = function.client
+    version = client.publish_version(FunctionName=function.name)["Version"]
+    client.get_waiter("published_version_active").wait(FunctionName=function.name, Qualifier=version)
+    client.create_alias(FunctionName=function.name, Name="live", FunctionVersion=version)
+    site = Site(function, Qualifier="live", public=False)
+    client.add_permission(
+        FunctionName=function.name,
+        Qualifier="live",
+        StatementId="everybody",
+        Action="lambda:InvokeFunctionUrl",
+        Principal="*",
+        FunctionUrlAuthType="NONE",
+    )
+    status, _, body = site.ask("/a")
+    assert (status, json.loads(body)["same_loop"]) == (200, True)
+
+
+def test_a_flask_application_with_its_packages_is_served(deploy: Deploy) -> None:
+    files = package("flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "blinker", "click")
+    site = Site(deploy({**files, "main.py": FLASK}, Handler="main:app", Timeout=10, MemorySize=256))
+    form: dict[str, Any] = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, _, body = site.ask("/hello/%C3%B6", method="POST", body=b"who=me", headers=form)
+    assert (status, body.decode()) == (200, "<p>ö me</p>")
+    assert site.ask("/none")[0] == http.client.NOT_FOUND
