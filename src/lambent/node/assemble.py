@@ -29,6 +29,7 @@ from lambent.dataplane.dispatch.keepalive.policy import FixedKeepAlive, KeepAliv
 from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.dispatch.templates import Templates
 from lambent.dataplane.gateway.app import Gateway, StreamingApi
+from lambent.dataplane.gateway.guarded_http import HttpLimits
 from lambent.dataplane.gateway.invoke import InvokeEdge
 from lambent.dataplane.gateway.streaming import StreamingInvokeEdge
 from lambent.dataplane.jail import syscalls
@@ -182,7 +183,9 @@ class Node:
 
     async def serve(self, listener: socket.socket) -> None:
         """Until SIGTERM or SIGINT; a second one does not wait."""
-        server = make_server(self.app, drain_timeout_s=self._settings.drain_timeout_seconds)
+        server = make_server(
+            self.app, drain_timeout_s=self._settings.drain_timeout_seconds, limits=_http_limits(self._settings)
+        )
 
         def stop() -> None:
             if self._draining:
@@ -205,6 +208,18 @@ class Node:
         await serve(server, listener)
         log.info("drained", extra={"action": "drained"})
         await self._place.wait_others()
+
+
+def _http_limits(settings: Settings) -> HttpLimits:
+    http = settings.http
+    return HttpLimits(
+        header_timeout_s=http.header_timeout_seconds,
+        body_timeout_s=http.body_timeout_seconds,
+        idle_timeout_s=http.idle_timeout_seconds,
+        write_timeout_s=http.write_timeout_seconds,
+        max_header_bytes=http.max_header_bytes,
+        max_connections=http.max_connections,
+    )
 
 
 def announce(settings: Settings, confine: str, profile: Path, listener: socket.socket) -> None:

@@ -72,6 +72,22 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """Network namespaces kept ready."""
 
 
+class Http(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client of the HTTP server may take."""
+
+    header_timeout_seconds: _Positive = 20
+    """For the head of a request."""
+    body_timeout_seconds: _Positive = 60
+    """Without a byte of a body that was promised."""
+    idle_timeout_seconds: _Positive = 65
+    """Between requests."""
+    write_timeout_seconds: _Positive = 60
+    """Without a byte of the answer being taken."""
+    max_header_bytes: _Positive = 65_536
+    max_connections: _Positive = 20_000
+    """Of each process; one more is answered 503."""
+
+
 class Prewarm(msgspec.Struct, frozen=True, kw_only=True):
     """Environments that wait without code."""
 
@@ -193,6 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """For SnapStart templates, all together; 0 makes none."""
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
+    http: Http = msgspec.field(default_factory=Http)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
     events: Events = msgspec.field(default_factory=Events)
     containers: Containers = msgspec.field(default_factory=Containers)

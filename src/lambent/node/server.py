@@ -10,12 +10,11 @@ from typing import Any
 
 import uvicorn
 
+from lambent.dataplane.gateway.guarded_http import HttpLimits
 from lambent.dataplane.gateway.short_way import ShortWayProtocol
 from lambent.model.errors import OperatorError
 
 BACKLOG = 2048
-KEEP_ALIVE_S = 65
-"""How long an idle connection is kept: longer than the pools of AWS clients and common proxies keep theirs."""
 
 
 class HttpServer(uvicorn.Server):
@@ -47,10 +46,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def make_server(app: Any, *, drain_timeout_s: float) -> HttpServer:
+def make_server(app: Any, *, drain_timeout_s: float, limits: HttpLimits) -> HttpServer:
     config = uvicorn.Config(
         app,
-        http=ShortWayProtocol,
+        http=type("NodeProtocol", (ShortWayProtocol,), {"limits": limits}),
         loop="none",
         ws="none",
         lifespan="off",
@@ -59,7 +58,7 @@ def make_server(app: Any, *, drain_timeout_s: float) -> HttpServer:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=round(limits.idle_timeout_s),
         backlog=BACKLOG,
     )
     config.load()

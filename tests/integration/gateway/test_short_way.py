@@ -169,7 +169,10 @@ def test_a_signature_is_needed_and_checked(wire: Wire, echo: Deployed) -> None:
     good = wire.request(echo.name, {"text": "signed"})
     wire.send(good.replace(b'"signed"', b'"forged"'))
     assert wire.read()[0] == 403
-    wire.send(b"POST /2015-03-31/functions/%b/invocations HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}" % echo.name.encode())
+    wire.send(
+        b"POST /2015-03-31/functions/%b/invocations HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}"
+        % echo.name.encode()
+    )
     assert wire.read()[0] == 403
 
 

@@ -10,6 +10,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from lambent.awsapi.http import HttpRequest, HttpResponse
+from lambent.dataplane.gateway.guarded_http import HttpLimits
 from lambent.dataplane.gateway.invoke import Answer
 from lambent.dataplane.gateway.short_way import ShortWayProtocol
 
@@ -134,3 +135,64 @@ async def test_nothing_of_a_closed_connection_waits_for_a_collection(answered_fi
         assert gone() is None
     finally:
         gc.enable()
+
+
+class FewConnections(ShortWayProtocol):
+    limits = HttpLimits(max_connections=2)
+
+
+async def test_one_connection_more_than_the_limit_is_refused_and_the_others_are_served() -> None:
+    config = Config(FakeGateway(), lifespan="off", log_config=None, proxy_headers=False)
+    config.load()
+    state = ServerState()
+
+    def connect() -> tuple[ShortWayProtocol, FakeTransport]:
+        protocol, transport = FewConnections(config, state, {}, asyncio.get_running_loop()), FakeTransport()
+        protocol.connection_made(transport)
+        return protocol, transport
+
+    (first, _), (_, second), (refused, third) = connect(), connect(), connect()
+    assert third.written.startswith(b"HTTP/1.1 503 ")
+    assert third.closed.is_set()
+    assert not second.closed.is_set()
+    refused.data_received(INVOKE)
+    refused.connection_lost(None)
+    first.connection_lost(None)
+    _, fourth = connect()
+    assert not fourth.closed.is_set()
+
+
+class StalledTransport(FakeTransport):
+    """Its client takes what `unsent` says."""
+
+    unsent = 100_000
+    aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.closed.set()
+
+
+class Hasty(ShortWayProtocol):
+    limits = HttpLimits(write_timeout_s=0.05)
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off() -> None:
+    config = Config(FakeGateway(), lifespan="off", log_config=None, proxy_headers=False)
+    config.load()
+    protocol, transport = Hasty(config, ServerState(), {}, asyncio.get_running_loop()), StalledTransport()
+    protocol.connection_made(transport)
+    protocol.data_received(INVOKE)
+    protocol.pause_writing()
+    for _ in range(3):
+        # A little is progress.
+        await asyncio.sleep(0.03)
+        transport.unsent -= 1
+    assert not transport.aborted
+    async with asyncio.timeout(10):
+        await transport.closed.wait()
+    assert transport.aborted
+    protocol.connection_lost(None)

@@ -9,14 +9,14 @@
 # Rule 2: a request that turns out to be unusual leaves the short way before anything was done for it.
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from lambent.awsapi.http import HttpRequest, HttpResponse
+from lambent.dataplane.gateway.guarded_http import GuardedProtocol, Phase
 from lambent.model.identifiers import new_request_id
 
 if TYPE_CHECKING:
@@ -86,26 +86,26 @@ class _Cycle:
             self._protocol.let_go()
 
 
-class ShortWayProtocol(HttpToolsProtocol):
+class ShortWayProtocol(GuardedProtocol):
     """uvicorn's protocol with a short way for Invoke. The application must be a `Gateway`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._short: _Cycle | None = None
-        self._idle_since = math.inf
-        """The loop's time of the last answer; infinite while a request is under way."""
         self._reference = self._query = b""
         self._body: bytes = b""
 
     def on_message_begin(self) -> None:
         # uvicorn's own, which makes the scope, is called when the request has left the short way.
         self._short = None
-        self._idle_since = math.inf
+        self._note_message()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
+        self.check_head()
+        self._phase = Phase.BODY
         matched = _ROUTE.fullmatch(self.url)
         if matched is None or not self._is_usual():
             self._make_scope()
@@ -120,6 +120,7 @@ class ShortWayProtocol(HttpToolsProtocol):
         if self._short is None:
             super().on_body(body)
             return
+        self._has_progressed = True
         self._body += body
         if len(self._body) > MAX_BODY_BYTES:
             self._leave()
@@ -129,6 +130,7 @@ class ShortWayProtocol(HttpToolsProtocol):
         if short is None:
             super().on_message_complete()
             return
+        self._phase = Phase.ANSWERING
         request = HttpRequest(
             method="POST",
             raw_path=self.url if not self._query else self.url.partition(b"?")[0],
@@ -161,47 +163,14 @@ class ShortWayProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
-    # One timer that looks when the last answer was, instead of a new one after each.
-
-    def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._watch_idleness(self.timeout_keep_alive)
-
-    def timeout_keep_alive_handler(self) -> None:
-        self.timeout_keep_alive_task = None
-        if self._idle_since == math.inf:
-            return
-        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left_s > 0:
-            self._watch_idleness(left_s)
-        else:
-            super().timeout_keep_alive_handler()
-
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
         if self.cycle is None or self.cycle.response_complete:
             self.let_go()
 
     def let_go(self) -> None:
         """The connection is lost and nothing is being answered: nothing of it shall wait for a collection."""
         self.cycle = self.parser = None  # type: ignore[assignment]
-
-    def _unset_keepalive_if_required(self) -> None:
-        """uvicorn calls it for each piece that comes; `on_message_begin` is enough."""
-
-    def _watch_idleness(self, wait_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(wait_s, self.timeout_keep_alive_handler)
 
     def _is_usual(self) -> bool:
         return (
@@ -215,7 +184,9 @@ class ShortWayProtocol(HttpToolsProtocol):
 
     def _make_scope(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
+        hosts, is_chunked = self._hosts, self._is_chunked
         super().on_message_begin()
+        self._hosts, self._is_chunked = hosts, is_chunked
         self.url, self.expect_100_continue = url, expects
         self.headers += headers
 
