@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
     "a target that is too long": (414, b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
     # Heads that are too large.
     "a header that is too long": (431, b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 100_000),
-    "too many headers": (431, b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000),
+    "too many headers": (431, b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000 + b"\r\n"),
     # Versions and methods.
     "HTTP/0.9": (505, b"GET /health\r\n\r\n"),
     "HTTP/2.0 without its frames": (505, b"GET /health HTTP/2.0\r\nHost: a\r\n\r\n"),

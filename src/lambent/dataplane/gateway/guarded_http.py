@@ -14,6 +14,7 @@ import re
 import sys
 from typing import Any
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -23,6 +24,7 @@ MAX_LINE_BYTES = 65_536
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.%a-z]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.I)
 _CODINGS = re.compile(rb"\s*chunked\s*", re.I)
+_CHECKED = frozenset((b"expect", b"transfer-encoding"))
 _REFUSED_METHODS = frozenset((b"TRACE", b"CONNECT"))
 
 # Not uvicorn's own: it writes a line for every bad request, and whoever sends them would fill the log.
@@ -72,7 +74,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stalled_at = math.inf
         self._unsent_bytes = 0
         self._head_bytes = 0
-        self._hosts = self._header_bytes = 0
+        self._hosts = 0
+        self._known_host = b""
+        """The last one that was looked at: a connection mostly has one."""
         self._is_chunked = False
         self._refused: Refused | None = None
 
@@ -95,10 +99,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused is not None:
             return
-        if self._phase in (Phase.HEAD, Phase.IDLE):
-            # Counted before it is parsed: the parser would gather a header of any length.
-            self._head_bytes += len(data)
-        super().data_received(data)
+        # Counted before it is parsed: the parser would gather a header of any length.
+        self._head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+                return
         if self._phase is not Phase.HEAD:
             self._head_bytes = 0
         elif self._head_bytes > self.limits.max_header_bytes and self._refused is None:
@@ -128,19 +139,10 @@ class GuardedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"host":
             self._hosts += 1
-            if _HOST.fullmatch(value) is None:
-                raise Refused(400, "The Host header is no host.")
-        elif name == b"expect":
-            if value.lower() != b"100-continue":
-                raise Refused(417, "Only 100-continue can be expected.")
-            self.expect_100_continue = True
-        elif name == b"transfer-encoding":
-            self._is_chunked = True
-            if _CODINGS.fullmatch(value) is None:
-                raise Refused(501, "The only transfer coding is chunked.")
-        self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > self.limits.max_header_bytes:
-            raise Refused(431, f"The request's head is longer than {self.limits.max_header_bytes} bytes.")
+            if value != self._known_host:
+                self._check_host(value)
+        elif name in _CHECKED:
+            self._check_header(name, value)
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -159,8 +161,29 @@ class GuardedProtocol(HttpToolsProtocol):
         self._phase = Phase.ANSWERING
         super().on_message_complete()
 
+    def _is_too_long(self) -> bool:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers) > self.limits.max_header_bytes
+
+    def _check_host(self, value: bytes) -> None:
+        if _HOST.fullmatch(value) is None:
+            raise Refused(400, "The Host header is no host.")
+        self._known_host = value
+
+    def _check_header(self, name: bytes, value: bytes) -> None:
+        if name == b"expect":
+            if value.lower() != b"100-continue":
+                raise Refused(417, "Only 100-continue can be expected.")
+            self.expect_100_continue = True
+            return
+        self._is_chunked = True
+        if _CODINGS.fullmatch(value) is None:
+            raise Refused(501, "The only transfer coding is chunked.")
+
     def check_head(self) -> None:
         """Raises Refused for a head that is not served."""
+        # It may be the body that is so long.
+        if self._head_bytes > self.limits.max_header_bytes and self._is_too_long():
+            raise Refused(431, f"The request's head is longer than {self.limits.max_header_bytes} bytes.")
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Refused(505, f"HTTP/{version} is not served here.")
@@ -276,9 +299,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _note_message(self) -> None:
         """A request begins."""
-        self._hosts = self._header_bytes = 0
+        self._hosts = 0
         self._is_chunked = False
-        self._enter(Phase.HEAD)
+        self._phase = Phase.HEAD
+        self._since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch()
 
     def _watch(self, wait_s: float | None = None) -> None:
         """Look again then, but no later than the shortest limit: the phase may have changed by then."""
