@@ -36,6 +36,7 @@ bench: venv
 	$(BIN)/python -m bench.processes
 	$(BIN)/python bench/keepalive.py
 	$(BIN)/python -m bench.events
+	$(BIN)/python -m bench.web
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache
