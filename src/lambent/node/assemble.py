@@ -372,7 +372,13 @@ async def build(
         streaming=(
             # First: its hosts would be taken for names of buckets.
             await open_front_door(
-                settings, documents, directory, invoker=dispatch, authenticator=authenticator, stack=stack
+                settings,
+                documents,
+                directory,
+                invoker=dispatch,
+                authenticator=authenticator,
+                connections=place.connections(),
+                stack=stack,
             ),
             await place.buckets(_open_buckets(authenticator, event_plane), stack),
         ),

@@ -88,6 +88,13 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
     """Of each process; one more is answered 503."""
 
 
+class WebSockets(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the connections of WebSocket APIs live."""
+
+    idle_seconds: _Positive = 600
+    longest_seconds: _Positive = 7_200
+
+
 class Prewarm(msgspec.Struct, frozen=True, kw_only=True):
     """Environments that wait without code."""
 
@@ -210,6 +217,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     http: Http = msgspec.field(default_factory=Http)
+    web_sockets: WebSockets = msgspec.field(default_factory=WebSockets)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
     events: Events = msgspec.field(default_factory=Events)
     containers: Containers = msgspec.field(default_factory=Containers)

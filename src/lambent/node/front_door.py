@@ -13,9 +13,12 @@ from lambent.frontdoor.door import FrontDoor
 from lambent.frontdoor.function_urls import FunctionUrls
 from lambent.frontdoor.functions import Functions
 from lambent.frontdoor.http_apis.api import HttpApiOperations
+from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import WEBSOCKET
 from lambent.frontdoor.http_apis.site import HttpApis
 from lambent.frontdoor.place import APIS, write_address
+from lambent.frontdoor.web_sockets.connections import Connections
+from lambent.frontdoor.web_sockets.site import Lifetime, WebSocketApis
 from lambent.model.invocation import Invoker
 from lambent.node.config import Settings
 from lambent.node.late_http import LateHttp
@@ -42,17 +45,27 @@ async def open_front_door(
     *,
     invoker: Invoker,
     authenticator: Authenticator,
+    connections: Connections,
     stack: contextlib.AsyncExitStack,
 ) -> FrontDoor:
     outgoing = open_outgoing(settings)
     stack.push_async_callback(outgoing.close)
     functions = Functions(directory.resolve, invoker)
     urls = FunctionUrls(documents, resolve=directory.resolve, invoker=invoker, authenticator=authenticator)
-    apis = HttpApis(documents, functions=functions, authenticator=authenticator, outgoing=outgoing)
-    for site in (urls, apis):
-        await site.start()
-        stack.push_async_callback(site.stop)
-    return FrontDoor([urls, apis])
+    apis = ApiDirectory(documents)
+    for part in (urls, apis):
+        await part.start()
+        stack.push_async_callback(part.stop)
+    http_apis = HttpApis(apis, functions=functions, authenticator=authenticator, outgoing=outgoing)
+    web_sockets = WebSocketApis(
+        apis, functions=functions, authenticator=authenticator, connections=connections, lifetime=_lifetime(settings)
+    )
+    return FrontDoor([urls, http_apis, web_sockets], web_sockets=web_sockets)
+
+
+def _lifetime(settings: Settings) -> Lifetime:
+    given = settings.web_sockets
+    return Lifetime(idle_s=given.idle_seconds, longest_s=given.longest_seconds)
 
 
 def open_outgoing(settings: Settings) -> LateHttp:

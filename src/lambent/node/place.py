@@ -16,6 +16,7 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.home import LocalDispatch
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.sandbox.launcher import UserIds
+from lambent.frontdoor.web_sockets.connections import Connections
 from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Target
 from lambent.model.optimization import Optimization
@@ -91,6 +92,10 @@ class Place(Protocol):
 
     async def buckets(self, local: StreamingApi | None, stack: contextlib.AsyncExitStack) -> StreamingApi:
         """`local` is there in the process that owns the state."""
+        ...
+
+    def connections(self) -> Connections:
+        """The open connections of WebSocket APIs, wherever they are."""
         ...
 
     def logs(self, local: LogFiles) -> LogReader: ...
@@ -172,6 +177,9 @@ class OnlyProcess:
     async def buckets(self, local: StreamingApi | None, stack: contextlib.AsyncExitStack) -> StreamingApi:
         assert local is not None
         return local
+
+    def connections(self) -> Connections:
+        return Connections()
 
     def logs(self, local: LogFiles) -> LogReader:
         return local

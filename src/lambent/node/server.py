@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from lambent.dataplane.gateway.guarded_http import HttpLimits
 from lambent.dataplane.gateway.short_way import ShortWayProtocol
 from lambent.model.errors import OperatorError
 
 BACKLOG = 2048
+
+
+WEB_SOCKET_MESSAGE_BYTES = 131_072
+"""The contract's quota."""
+WEB_SOCKET_PING_S = 60.0
+"""How often a client that is silent is asked whether it is there, and how long it may take to say so."""
+
+_quiet = logging.getLogger("lambent.web_sockets")
+_quiet.setLevel(logging.ERROR)
+
+
+class QuietWebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's, without a line in the log for each connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = _quiet
 
 
 class HttpServer(uvicorn.Server):
@@ -51,7 +70,11 @@ def make_server(app: Any, *, drain_timeout_s: float, limits: HttpLimits) -> Http
         app,
         http=type("NodeProtocol", (ShortWayProtocol,), {"limits": limits}),
         loop="none",
-        ws="none",
+        ws=QuietWebSockets,
+        ws_max_size=WEB_SOCKET_MESSAGE_BYTES,
+        ws_ping_interval=WEB_SOCKET_PING_S,
+        ws_ping_timeout=WEB_SOCKET_PING_S,
+        ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,
         log_config=None,

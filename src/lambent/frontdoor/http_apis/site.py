@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,18 +16,18 @@ from lambent.frontdoor.authorizers.identity_sources import read_sources
 from lambent.frontdoor.call import HOP_BY_HOP, HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.functions import EventTooLarge, Functions, TimedOut
 from lambent.frontdoor.http_apis.api import function_reference
-from lambent.frontdoor.http_apis.model import COLLECTION, HTTP, Api, Configuration, Members
+from lambent.frontdoor.http_apis.directory import ApiDirectory
+from lambent.frontdoor.http_apis.model import HTTP, Api, Configuration, Members
 from lambent.frontdoor.http_apis.parameters import Variables, map_request, map_response
 from lambent.frontdoor.http_apis.routing import DEFAULT, Match, Router
+from lambent.frontdoor.http_apis.stage_variables import fill
 from lambent.frontdoor.outgoing import NotReached, Outgoing, TooSlow
 from lambent.frontdoor.payloads import v1, v2
 from lambent.frontdoor.place import APIS, Place
-from lambent.frontdoor.records import Followed
 from lambent.frontdoor.throttling import Throttle
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.function import Cors
 from lambent.model.invocation import Outcome
-from lambent.substrate.ports import Documents
 
 if TYPE_CHECKING:
     from lambent.frontdoor.authorizers.jwt import IssuerKeys
@@ -43,7 +42,6 @@ _TOO_MANY = answer_json(429, b'{"message":"Too Many Requests"}')
 _TOO_LARGE = answer_json(413, b'{"message":"Request Entity Too Large"}')
 _FAILED = answer_json(500, b'{"message":"Internal Server Error"}')
 _UNAVAILABLE = answer_json(503, b'{"message":"Service Unavailable"}')
-_VARIABLE = re.compile(r"\$\{stageVariables\.([A-Za-z0-9_]+)\}")
 
 
 class _Stage(NamedTuple):
@@ -93,16 +91,16 @@ class HttpApis:
 
     def __init__(
         self,
-        documents: Documents,
+        directory: ApiDirectory,
         *,
         functions: Functions,
         authenticator: Authenticator,
         outgoing: Outgoing,
         throttle: Throttle | None = None,
     ) -> None:
-        self._by_id: dict[str, Api] = {}
+        self._directory = directory
+        directory.tell(self._forget)
         self._stages: dict[tuple[str, str], _Stage | None] = {}
-        self._records = Followed(documents, COLLECTION, Api, on_change=self._note)
         self._functions = functions
         self._authenticator = authenticator
         self._outgoing = outgoing
@@ -110,21 +108,14 @@ class HttpApis:
         self._verdicts: dict[str, Verdicts] = {}
         self._keys: IssuerKeys | None = None
 
-    async def start(self) -> None:
-        await self._records.start()
-
-    async def stop(self) -> None:
-        await self._records.stop()
-
-    def find(self, api_id: str) -> Api | None:
-        return self._by_id.get(api_id)
-
     def has(self, place: Place) -> bool:
-        api = self._by_id.get(place.id)
+        api = self._directory.find(place.id)
         return place.kind == APIS and api is not None and api.protocol == HTTP
 
     async def answer(self, place: Place, call: HttpCall) -> HttpAnswer:
-        api = self._by_id[place.id]
+        api = self._directory.find(place.id)
+        if api is None:
+            return _NOT_FOUND
         if api.settings.get("DisableExecuteApiEndpoint") and not place.domain:
             return _NOT_FOUND
         found = self._find_stage(api, place, call)
@@ -241,7 +232,7 @@ class HttpApis:
 
         async def ask() -> bytes:
             event = self._authorizer_event(request, values, is_new=is_new)
-            arn = _fill(function_reference(authorizer["AuthorizerUri"]), request.stage.variables)
+            arn = fill(function_reference(authorizer["AuthorizerUri"]), request.stage.variables)
             try:
                 outcome = await self._functions.invoke(
                     request.stage.api.account, arn, event, timeout_ms=10_000, trace_id=request.call.trace_id
@@ -301,7 +292,7 @@ class HttpApis:
     async def _invoke(self, request: _Request, integration: Members, allowed: Allowed) -> HttpAnswer:
         version = integration.get("PayloadFormatVersion", "1.0")
         event = self._build_event(request, version, allowed)
-        arn = _fill(function_reference(integration["IntegrationUri"]), request.stage.variables)
+        arn = fill(function_reference(integration["IntegrationUri"]), request.stage.variables)
         try:
             outcome = await self._functions.invoke(
                 request.stage.api.account,
@@ -343,7 +334,7 @@ class HttpApis:
     async def _forward(self, request: _Request, integration: Members, allowed: Allowed) -> HttpAnswer:
         """To another server, which is asked as the caller asked here."""
         call = request.call
-        url = _fill(integration["IntegrationUri"], request.stage.variables)
+        url = fill(integration["IntegrationUri"], request.stage.variables)
         for name, value in request.match.parameters.items():
             url = url.replace("{" + name + "}", value).replace("{" + name + "+}", value)
         method = integration.get("IntegrationMethod", "ANY")
@@ -411,16 +402,11 @@ class HttpApis:
             raise OSError(f"{url} answered {fetched.status}")
         return fetched.body
 
-    def _note(self, _key: str, before: Api | None, after: Api | None) -> None:
-        changed = after or before
-        assert changed is not None
-        self._verdicts.pop(changed.api_id, None)
-        for key in [key for key in self._stages if key[0] == changed.api_id]:
+    def _forget(self, api_id: str) -> None:
+        """It has changed: nothing that was made ready of it is good any more."""
+        self._verdicts.pop(api_id, None)
+        for key in [key for key in self._stages if key[0] == api_id]:
             del self._stages[key]
-        if before is not None:
-            self._by_id.pop(before.api_id, None)
-        if after is not None:
-            self._by_id[after.api_id] = after
 
 
 def _read_outcome(outcome: Outcome, version: str) -> HttpAnswer:
@@ -444,7 +430,3 @@ def _read_cors(api: Api) -> Cors | None:
         allow_credentials=bool(given.get("AllowCredentials")),
         max_age_s=given.get("MaxAge"),
     )
-
-
-def _fill(text: str, stage_variables: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda matched: stage_variables.get(matched[1], ""), text)

@@ -26,6 +26,7 @@ from lambent.dataplane.dispatch.shared_admission import SharedAdmission
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.jail import syscalls
 from lambent.dataplane.sandbox.launcher import FIRST_UID, LAST_UID, UserIds
+from lambent.frontdoor.web_sockets.connections import Command, Connections, Known, gone
 from lambent.members import streamed
 from lambent.members.membership import FixedMembership
 from lambent.members.transport import Done, MemberGone
@@ -227,6 +228,22 @@ class OneOfSeveral:
         await server.start()
         stack.push_async_callback(server.stop)
         return local
+
+    def connections(self) -> Connections:
+        async def forward(member: int, command: Command) -> Known | None:
+            if member >= self._boot.count:
+                raise gone()
+            answer = await self._transport.ask(str(member), "connection", msgspec.msgpack.encode(command))
+            return msgspec.msgpack.decode(answer, type=Known | None)
+
+        connections = Connections(self._boot.index, forward)
+
+        async def serve(body: bytes) -> bytes:
+            command = msgspec.msgpack.decode(body, type=Command)
+            return msgspec.msgpack.encode(await connections.carry_out_here(command))
+
+        self._transport.serve_task("connection", serve)
+        return connections
 
     def logs(self, local: LogFiles) -> LogReader:
         return HomeLogs(local, self._membership, self._transport)
