@@ -25,8 +25,9 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two at a time: most of the tests of real nodes wait. The tests of a file stay together.
 test: venv check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: venv
 	$(BIN)/python bench/run.py

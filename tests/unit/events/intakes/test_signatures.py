@@ -152,7 +152,7 @@ def test_a_request_without_any_of_its_headers_is_refused(name: str) -> None:
         assert caught.value.code == "InvalidSignatureException"
 
 
-@pytest.mark.parametrize("name", SIGNED.keys() - UNTIMED)
+@pytest.mark.parametrize("name", sorted(SIGNED.keys() - UNTIMED))
 @pytest.mark.parametrize("late_s", [TOLERANCE_S + 1, -TOLERANCE_S - 1])
 def test_a_signature_is_good_for_five_minutes(name: str, late_s: int) -> None:
     signed = SIGNED[name]
