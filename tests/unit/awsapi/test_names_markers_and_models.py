@@ -146,7 +146,7 @@ def test_the_newest_version_is_read_packed_or_not(tmp_path: Path, monkeypatch: p
         ("service-2.json", b"{}"),
         ("service-2.json", b"[]"),
         ("service-2.json.gz", b"not gzip"),
-        ("service-2.json.gz", gzip.compress(TOY)[:40]),
+        ("service-2.json.gz", gzip.compress(TOY, mtime=0)[:40]),
     ],
 )
 def test_a_damaged_model_is_the_operators_to_mend(

@@ -280,7 +280,7 @@ def test_what_is_no_cloud_event_is_refused_with_the_reason(body: object, headers
     assert caught.value.code == "InvalidRequestContentException"
 
 
-@pytest.mark.parametrize("kind", KINDS.keys() - {"cloudevents"})
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"cloudevents"}))
 @pytest.mark.parametrize("body", [b"", b"[]", b"7", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_object_is_refused(kind: str, body: bytes) -> None:
     with pytest.raises(CallerError) as caught:
