@@ -288,7 +288,7 @@ def test_a_body_that_is_no_object_is_refused(kind: str, body: bytes) -> None:
     assert caught.value.code == "InvalidRequestContentException"
 
 
-@pytest.mark.parametrize("kind", KINDS.keys() - {"cloudevents"})
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"cloudevents"}))
 def test_an_object_without_anything_expected_in_it_does_no_harm(kind: str) -> None:
     odd = {"repository": 7, "project": [], "Records": 7, "event": 7, "ref": None, "updates": 7, "pull_request": "x"}
     for body in ({}, odd):
