@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 from bench.run import HELLO, load, port_of, say
 from botocore.config import Config
+from packaging.requirements import Requirement
 
 from lambent.testing.node import LambentNode, make_zip
 
@@ -48,18 +49,6 @@ def handler(event, context):
         yield f"{time.time():.6f}\\n"
         time.sleep(0.02)
 """
-PACKAGES = (
-    "fastapi",
-    "starlette",
-    "pydantic",
-    "pydantic-core",
-    "anyio",
-    "idna",
-    "typing-extensions",
-    "typing-inspection",
-    "annotated-types",
-    "annotated-doc",
-)
 QUIET = ("--no-access-log", "--log-level", "error")
 TARGETS = {
     "function URL at 16 / bare": (">=", 0.45),
@@ -74,12 +63,20 @@ def connect(node: LambentNode, service: str) -> Any:
     return boto3.session.Session(profile_name="lambent").client(service, config=config)
 
 
-def package(names: tuple[str, ...]) -> dict[str, str | bytes]:
+def package(*names: str) -> dict[str, str | bytes]:
+    """The files of installed distributions and of all that they need, as `lambent deploy` would package them."""
     files: dict[str, str | bytes] = {}
-    for name in names:
+    waiting, known = list(names), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in known:
+            continue
+        known.add(name)
         for file in importlib.metadata.files(name) or ():
             if not str(file).startswith("..") and "__pycache__" not in str(file):
                 files[str(file)] = file.read_binary()
+        needed = (Requirement(text) for text in importlib.metadata.requires(name) or ())
+        waiting += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
     return files
 
 
@@ -169,7 +166,7 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
     arn = client.get_function(FunctionName="hello")["Configuration"]["FunctionArn"]
     api = gateway.create_api(Name="bench", ProtocolType="HTTP", Target=arn)["ApiId"]
     streaming = deploy(client, "streaming", {"app.py": STREAMING}, InvokeMode="RESPONSE_STREAM")
-    fastapi = deploy(client, "fastapi", {**package(PACKAGES), "main.py": FASTAPI}, Handler="main:app", MemorySize=512)
+    fastapi = deploy(client, "fastapi", {**package("fastapi"), "main.py": FASTAPI}, Handler="main:app", MemorySize=512)
     plain = {
         "bare uvicorn": (BARE_PORT, get("/")),
         "function URL": (port, get(f"/_lambent/url/{hello}/")),

@@ -137,3 +137,100 @@ def test_no_order_of_events_takes_more_places_than_there_are() -> None:
             starts.remove(gone)
         assert len(living) <= 3
         assert len(living) + sum(victim is None for _, victim in begun) <= 3
+
+
+def test_who_comes_while_a_start_is_under_way_that_nobody_waits_for_gets_that_one() -> None:
+    starts = make(environments=10)
+    starts.want(A, "a1")
+    assert begin(starts) == "a1"
+    # Served by an environment that came free; its own start goes on.
+    assert starts.leave(A, "a1")
+    starts.want(A, "a2")
+    starts.want(A, "a3")
+    starts.want(B, "b1")
+    assert not starts.is_queued("a2")
+    assert [begin(starts) for _ in range(3)] == ["a3", "b1", None]
+    assert starts.first(A) == "a2"
+
+
+def test_a_start_that_fails_leaves_nobody_waiting_for_nothing() -> None:
+    starts = make(environments=10)
+    starts.want(A, "a1")
+    begin(starts)
+    starts.leave(A, "a1")
+    starts.want(A, "a2")
+    starts.give_up()
+    assert starts.end("a1") == ["a2"]
+    assert starts.is_queued("a2")
+    assert begin(starts) == "a2"
+    # Its own start failed, too: that is its answer.
+    starts.leave(A, "a2")
+    assert starts.end("a2") == []
+    assert starts.queued == 0
+
+
+def test_a_start_that_goes_well_is_counted_until_what_came_of_it_is_given_away() -> None:
+    starts = make(environments=10)
+    starts.want(A, "a1")
+    begin(starts)
+    starts.leave(A, "a1")
+    starts.want(A, "a2")
+    starts.add(Room("e1"))
+    assert starts.first(A) == "a2"
+    starts.leave(A, "a2")
+    assert starts.end("a1") == []
+    assert starts.queued == 0
+
+
+def test_who_is_queued_gets_a_start_that_has_lost_its_own() -> None:
+    starts = make(environments=10, parallel=1)
+    for name in ("a1", "a2", "a3"):
+        starts.want(A, name)
+    assert begin(starts) == "a1"
+    assert starts.adopt() == []
+    starts.leave(A, "a1")
+    assert starts.adopt() == ["a2"]
+    assert starts.adopt() == []
+    assert (starts.is_queued("a2"), starts.is_queued("a3")) == (False, True)
+
+
+def test_in_no_order_of_events_are_there_more_starts_than_wait_or_does_anybody_wait_for_nothing() -> None:
+    rng = random.Random(11)
+    starts = make(environments=1_000, parallel=5)
+    waiting: dict[str, PoolKey] = {}
+    begun: dict[str, PoolKey] = {}
+    for number in range(5_000):
+        draw = rng.random()
+        if draw < 0.4:
+            key = A if rng.random() < 0.5 else B
+            waiting[f"w{number}"] = key
+            starts.want(key, f"w{number}")
+        elif draw < 0.6 and waiting:
+            # Served by an environment that came free.
+            key = rng.choice(list(waiting.values()))
+            first = starts.first(key)
+            assert first is not None
+            starts.leave(key, first)
+            del waiting[first]
+        elif begun:
+            owner = rng.choice(list(begun))
+            key = begun.pop(owner)
+            if rng.random() < 0.3:
+                starts.give_up()
+                if starts.leave(key, owner):
+                    del waiting[owner]
+            else:
+                starts.add(Room(f"e{number}"))
+                first = starts.first(key)
+                if first is not None:
+                    starts.leave(key, first)
+                    del waiting[first]
+            starts.rest(owner)
+            starts.end(owner)
+        starts.adopt()
+        while (one := starts.next(nothing)) is not None:
+            begun[one[0]] = waiting[one[0]]
+        for key in (A, B):
+            under_way = sum(each == key for each in begun.values())
+            without = sum(each == key and not starts.is_queued(name) for name, each in waiting.items())
+            assert without <= under_way

@@ -250,8 +250,11 @@ class Dispatcher:
         if self._starts.queued > MAX_QUEUED:
             self._refuse(run, Throttled(_FULL_REASON))
         else:
-            loop = asyncio.get_running_loop()
-            run.patience = loop.call_later(self._queue_s, self._refuse, run, Throttled(_FULL_REASON))
+            self._have_patience(run)
+
+    def _have_patience(self, run: _Run) -> None:
+        loop = asyncio.get_running_loop()
+        run.patience = loop.call_later(self._queue_s, self._refuse, run, Throttled(_FULL_REASON))
 
     def _refuse(self, run: _Run, error: Exception) -> None:
         """Whoever waits for room gets none."""
@@ -268,6 +271,10 @@ class Dispatcher:
 
     def _start_next(self) -> None:
         """Begin the starts that there is room for."""
+        for adopted in self._starts.adopt():
+            if adopted.patience is not None:
+                adopted.patience.cancel()
+                adopted.patience = None
         while not self._stopped and (begun := self._starts.next(self._evict)) is not None:
             run, victim = begun
             if run.patience is not None:
@@ -282,6 +289,12 @@ class Dispatcher:
 
     def _rest(self, run: _Run) -> None:
         self._starts.rest(run)
+        self._start_next()
+
+    def _end_start(self, run: _Run) -> None:
+        """What came of the start is given away: whoever else waited for it needs another."""
+        for orphan in self._starts.end(run):
+            self._have_patience(orphan)
         self._start_next()
 
     def _serve_waiting(self, environment: Environment, key: PoolKey) -> bool:
@@ -317,14 +330,17 @@ class Dispatcher:
         waits = self._leave(run)
         if result is not None or environment is None:
             assert result is not None
+            self._end_start(run)
             if waits:
                 await self._stop_and_finish(run, environment, result)
             elif environment is not None:
                 await self._stop(environment)
-        elif waits:
+            return
+        if waits:
             self._hand_over(run, environment)
         else:
             self._keep_spare(environment, run.target)
+        self._end_start(run)
 
     def _keep_spare(self, environment: Environment, target: Target) -> None:
         """It became ready after the one it was started for had been served."""

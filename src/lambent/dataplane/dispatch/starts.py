@@ -6,7 +6,9 @@
 #         ready, whether it was started for it or not; a started one that nobody waits for any more becomes idle.
 # Rule 3: at most so many starts work at the same time, or all of them are slow. One whose init takes long does not
 #         count any more: it waits for something that is not this machine, and must not hold up the others.
-# Rule 4: this file knows no clock and no process; it is told what happened and says who is next.
+# Rule 4: there are no more starts under way for a version than wait for one: whoever comes while a start is under way
+#         that nobody waits for any more gets that one. Else an init that takes long is begun again and again.
+# Rule 5: this file knows no clock and no process; it is told what happened and says who is next.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -41,8 +43,12 @@ class Starts(Generic[Wanting, Held]):
         self._leaving: set[str] = set()
         self._working: set[Wanting] = set()
         # Both first come first; a plain dict is the queue that can also forget from its middle.
-        self._queue: dict[Wanting, None] = {}
+        self._queue: dict[Wanting, PoolKey] = {}
+        self._queued_of: dict[PoolKey, int] = {}
         self._wanting: dict[PoolKey, dict[Wanting, None]] = {}
+        # Starts that have begun and not ended, by who they were begun for.
+        self._under_way: dict[Wanting, PoolKey] = {}
+        self._under_way_of: dict[PoolKey, int] = {}
 
     # Who waits
 
@@ -57,8 +63,10 @@ class Starts(Generic[Wanting, Held]):
         return bool(self._wanting)
 
     def want(self, key: PoolKey, wanting: Wanting) -> None:
+        has_spare = self._spare(key) > 0
         self._wanting.setdefault(key, {})[wanting] = None
-        self._queue[wanting] = None
+        if not has_spare:
+            self._enqueue(key, wanting)
 
     def is_queued(self, wanting: Wanting) -> bool:
         return wanting in self._queue
@@ -70,7 +78,7 @@ class Starts(Generic[Wanting, Held]):
 
     def leave(self, key: PoolKey, wanting: Wanting) -> bool:
         """It has an environment, or none will come. False if it did not wait any more."""
-        self._queue.pop(wanting, None)
+        self._dequeue(wanting)
         of_key = self._wanting.get(key)
         if of_key is None or wanting not in of_key:
             return False
@@ -81,6 +89,48 @@ class Starts(Generic[Wanting, Held]):
 
     def take_queued(self) -> list[Wanting]:
         return list(self._queue)
+
+    def adopt(self) -> list[Wanting]:
+        """Those who get a start that is under way instead of one of their own."""
+        adopted = [wanting for wanting, key in self._queue.items() if self._spare(key) > 0] if self._under_way else []
+        taken = []
+        for wanting in adopted:
+            if self._spare(self._queue[wanting]) > 0:
+                self._dequeue(wanting)
+                taken.append(wanting)
+        return taken
+
+    def end(self, wanting: Wanting) -> list[Wanting]:
+        """The start that was begun for it has ended, and what came of it is given away. Returns who waited for it in
+        vain: they are queued again."""
+        key = self._under_way.pop(wanting, None)
+        if key is None:
+            return []
+        _count(self._under_way_of, key, -1)
+        lacking = -self._spare(key)
+        orphans: list[Wanting] = []
+        for other in reversed(self._wanting.get(key, {})):
+            if len(orphans) >= lacking:
+                break
+            if other not in self._queue and other not in self._under_way:
+                orphans.append(other)
+        for orphan in reversed(orphans):
+            self._enqueue(key, orphan)
+        return orphans
+
+    def _spare(self, key: PoolKey) -> int:
+        """Starts under way beyond those who wait for one; below zero, those who wait without one."""
+        waiting = len(self._wanting.get(key, ())) - self._queued_of.get(key, 0)
+        return self._under_way_of.get(key, 0) - waiting
+
+    def _enqueue(self, key: PoolKey, wanting: Wanting) -> None:
+        self._queue[wanting] = key
+        _count(self._queued_of, key, 1)
+
+    def _dequeue(self, wanting: Wanting) -> None:
+        key = self._queue.pop(wanting, None)
+        if key is not None:
+            _count(self._queued_of, key, -1)
 
     # Who may start
 
@@ -93,9 +143,11 @@ class Starts(Generic[Wanting, Held]):
             victim = evict()
             if victim is None:
                 return None
-        wanting = next(iter(self._queue))
-        del self._queue[wanting]
+        wanting, key = next(iter(self._queue.items()))
+        self._dequeue(wanting)
         self._working.add(wanting)
+        self._under_way[wanting] = key
+        _count(self._under_way_of, key, 1)
         self.reserve(victim)
         return wanting, victim
 
@@ -136,3 +188,9 @@ class Starts(Generic[Wanting, Held]):
     def _held_mb(self) -> int:
         held = sum(environment.size_mb for id_, environment in self._living.items() if id_ not in self._leaving)
         return held + self._starting * UNMEASURED_MB
+
+
+def _count(counts: dict[PoolKey, int], key: PoolKey, change: int) -> None:
+    counts[key] = counts.get(key, 0) + change
+    if not counts[key]:
+        del counts[key]
