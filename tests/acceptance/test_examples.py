@@ -82,6 +82,27 @@ def test_a_second_factor_is_verified_once_and_in_time() -> None:
     assert len(answers["enrolled"]["secret"]) == 32
 
 
+def test_tokens_arrive_one_after_the_other_as_they_are_written() -> None:
+    tokens = load("tokens").main()
+    assert [token["token"] for token in tokens][:3] == ["What", "a", "function"]
+    # Half of the answer is there before the other half is written.
+    assert tokens[0]["arrived_at"] < tokens[len(tokens) // 2]["at"]
+
+
+def test_everybody_in_a_chat_reads_what_is_said_and_who_left() -> None:
+    read = load("chat").main()
+    said = [{"from": name, "text": f"Hello, I am {name}."} for name in ("Ada", "Grace", "Linus")]
+    assert read == {"Ada": [*said, {"left": "Linus"}], "Grace": [*said, {"left": "Linus"}], "Linus": said}
+
+
+def test_a_site_of_a_web_framework_is_served_as_it_is() -> None:
+    shown = load("site").main()
+    assert "<ul></ul>" in shown["before"]
+    assert "<li>Ada &lt;3</li>" in shown["after"]
+    assert "system-ui" in shown["style"]
+    assert (shown["signed"], shown["refused"]) == ("303", "422")
+
+
 @pytest.mark.parametrize("readme", sorted(EXAMPLES.glob("*/README.md")), ids=lambda path: path.parent.name)
 def test_the_command_of_a_readme_is_the_one_that_is_tested(readme: Path) -> None:
     assert f".venv/bin/python examples/{readme.parent.name}/run.py" in readme.read_text()
