@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from lambent.dataplane.gateway.guarded_http import HttpLimits
 from lambent.dataplane.gateway.short_way import ShortWayProtocol
+from lambent.frontdoor.web_sockets.site import ABORT
 from lambent.model.errors import OperatorError
 
 BACKLOG = 2048
@@ -34,6 +35,14 @@ class QuietWebSockets(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = _quiet
+        self.scope: Any = None
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if self.scope is not None:
+            # Closing waits for what is unsent, which a client that does not read makes wait for ever.
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[ABORT] = self.transport.abort
 
 
 class HttpServer(uvicorn.Server):

@@ -36,7 +36,18 @@ class Known(msgspec.Struct, kw_only=True):
 class Connection:
     """One client, from its handshake to its end."""
 
-    def __init__(self, id_: str, api_id: str, stage: str, send: Send, *, source_ip: str, user_agent: str) -> None:
+    def __init__(
+        self,
+        id_: str,
+        api_id: str,
+        stage: str,
+        send: Send,
+        *,
+        source_ip: str,
+        user_agent: str,
+        abort: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`abort` ends the connection at once, whatever is still to be sent."""
         self.id = id_
         self.api_id = api_id
         self.stage = stage
@@ -45,9 +56,8 @@ class Connection:
         self.connected_at_ms = self.last_active_at_ms = int(time.time() * 1000)
         self.is_open = False
         """The handshake is complete, and nobody has left."""
-        self.left = asyncio.Event()
-        """Set when it is to end from this side."""
         self._send = send
+        self._abort = abort
         self._turn = asyncio.Lock()
 
     def touch(self) -> None:
@@ -63,15 +73,24 @@ class Connection:
             async with asyncio.timeout(SEND_S), self._turn:
                 await self._send(message)
         except TimeoutError:
-            self.end()
+            self.is_open = False
+            self._abort()
             raise gone() from None
         except (OSError, RuntimeError) as exc:
             raise gone() from exc
         self.touch()
 
-    def end(self) -> None:
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """End it from this side; a client that does not take even that is cut off."""
         self.is_open = False
-        self.left.set()
+        try:
+            async with asyncio.timeout(SEND_S):
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except TimeoutError:
+            self._abort()
+        except (OSError, RuntimeError):
+            # It has ended already.
+            return
 
     def tell(self) -> Known:
         return Known(
@@ -134,7 +153,7 @@ class Connections:
         if command.kind == "get":
             return connection.tell()
         if command.kind == "delete":
-            connection.end()
+            await connection.close()
             return None
         await connection.send(command.data, is_text=_is_text(command.data))
         return None

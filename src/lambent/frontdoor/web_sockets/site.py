@@ -51,6 +51,8 @@ AT_A_TIME = 8
 AUTHORIZER_MS = 10_000
 _CONNECTIONS = "/@connections/"
 _ABNORMAL = 1006
+ABORT = "lambent.abort"
+"""The extension of the scope by which the server gives the way to end a connection at once."""
 
 
 class Lifetime(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +167,7 @@ class WebSocketApis:
             send,
             source_ip=call.source_ip,
             user_agent=call.header("user-agent") or "",
+            abort=(scope.get("extensions") or {}).get(ABORT, lambda: None),
         )
         try:
             allowed, headers = await self._connect(stage, connection, call)
@@ -307,38 +310,29 @@ class _Client:
         self._site.open(self._connection)
         code, reason = _ABNORMAL, ""
         try:
-            code, reason = await self._read(receive, send)
+            code, reason = await self._read(receive)
         finally:
             self._site.close(self._connection)
             if self._running:
                 await asyncio.wait(self._running)
             await self._say_goodbye(code, reason)
 
-    async def _read(self, receive: Receive, send: Send) -> tuple[int, str]:
+    async def _read(self, receive: Receive) -> tuple[int, str]:
         """Until it ends, from whichever side. Returns the code and the reason."""
-        lifetime, connection = self._site.lifetime, self._connection
+        lifetime = self._site.lifetime
         ends_at = time.monotonic() + lifetime.longest_s
-        left = asyncio.create_task(connection.left.wait(), name="wait for the end of a connection")
-        try:
-            while True:
-                wait_s = min(lifetime.idle_s, ends_at - time.monotonic())
-                reading = asyncio.ensure_future(receive())
-                await asyncio.wait({reading, left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    reading.cancel()
-                    if left.done():
-                        await _close(send, 1000, "")
-                        return 1000, "Closed by the API"
-                    idle = wait_s == lifetime.idle_s
-                    await _close(send, 1001, "Going away")
-                    return 1001, "Idle for too long" if idle else "Open for too long"
-                message = reading.result()
-                if message["type"] == "websocket.disconnect":
-                    return message.get("code") or 1005, message.get("reason") or ""
-                if message["type"] == "websocket.receive":
-                    await self._begin(message)
-        finally:
-            left.cancel()
+        while True:
+            wait_s = min(lifetime.idle_s, ends_at - time.monotonic())
+            try:
+                async with asyncio.timeout(wait_s):
+                    message = await receive()
+            except TimeoutError:
+                await self._connection.close(1001, "Going away")
+                return 1001, "Idle for too long" if wait_s == lifetime.idle_s else "Open for too long"
+            if message["type"] == "websocket.disconnect":
+                return message.get("code") or 1005, message.get("reason") or ""
+            if message["type"] == "websocket.receive":
+                await self._begin(message)
 
     async def _begin(self, message: Mapping[str, Any]) -> None:
         """Begins in order, and waits for room."""
@@ -464,13 +458,6 @@ async def _reject(send: Send, status: int, body: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
-
-
-async def _close(send: Send, code: int, reason: str) -> None:
-    try:
-        await send({"type": "websocket.close", "code": code, "reason": reason})
-    except (OSError, RuntimeError):
-        return
 
 
 def _fail(code: str, message: str, status: int) -> HttpAnswer:
