@@ -144,6 +144,7 @@ def read_call(scope: Scope, place: Place, body: bytes) -> HttpCall:
         request_id=new_request_id(),
         trace_id=request.header(b"x-amzn-trace-id") or new_trace_id(),
         received_at_ms=int(time.time() * 1000),
+        client_certificate=(scope.get("extensions") or {}).get("lambent.client_certificate"),
         request=request,
     )
 

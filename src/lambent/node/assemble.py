@@ -63,8 +63,9 @@ from lambent.node.front_door import SIGNING_NAMES, front_door_operations, open_f
 from lambent.node.function_credentials import FunctionCredentials, own_address
 from lambent.node.place import OnlyProcess, Place
 from lambent.node.runtimes import Runtimes
-from lambent.node.server import bind, make_server, serve
+from lambent.node.server import HttpServer, bind, make_server, serve
 from lambent.node.tier import choose_confinement
+from lambent.node.tls import Certificates, Pair
 from lambent.node.upstream import CodeBuckets, UpstreamS3
 from lambent.substrate.ports import Documents
 from lambent.telemetry.log_files import LogFiles
@@ -205,9 +206,30 @@ class Node:
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 5, 5)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        await serve(server, listener)
+        async with contextlib.AsyncExitStack() as stack:
+            await _open_tls(self._settings, server, stack)
+            await serve(server, listener)
         log.info("drained", extra={"action": "drained"})
         await self._place.wait_others()
+
+
+async def _open_tls(settings: Settings, server: HttpServer, stack: contextlib.AsyncExitStack) -> None:
+    tls = settings.tls
+    if not tls.port:
+        return
+    if not (tls.certificate and tls.key):
+        raise OperatorError("tls.port needs tls.certificate and tls.key: paths of a certificate in PEM and its key.")
+    domains = {}
+    for name, given in tls.domains.items():
+        if set(given) != {"certificate", "key"}:
+            raise OperatorError(f'tls.domains."{name}" needs certificate and key, and nothing else.')
+        domains[name] = Pair(given["certificate"], given["key"])
+    certificates = Certificates(Pair(tls.certificate, tls.key), domains, client_ca=tls.client_ca)
+    listener = bind(settings.host, tls.port, is_shared=settings.processes > 1)
+    stack.callback(listener.close)
+    certificates.start()
+    stack.push_async_callback(certificates.stop)
+    server.encrypted = (listener, certificates.context)
 
 
 def _http_limits(settings: Settings) -> HttpLimits:
@@ -226,6 +248,8 @@ def announce(settings: Settings, confine: str, profile: Path, listener: socket.s
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"Lambent {version()} serves on http://{shown}:{port}  (isolation: {confine})", flush=True)
+    if settings.tls.port:
+        print(f"With TLS on https://{shown}:{settings.tls.port}", flush=True)
     print(f"Credentials: {profile}", flush=True)
     if settings.dev:
         print("--dev: any signature is accepted.", flush=True)

@@ -37,6 +37,7 @@ def default_data_dir(environ: Mapping[str, str]) -> str:
 
 # What a value must be stands in its description: messages and docs say it in the same words.
 _Text = Annotated[str, Meta(description="text", min_length=1)]
+_MaybeText = Annotated[str, Meta(description="text")]
 _Flag = Annotated[bool, Meta(description="true or false")]
 _Positive = Annotated[int, Meta(description="a whole number of at least 1", ge=1)]
 _Count = Annotated[int, Meta(description="a whole number of at least 0", ge=0)]
@@ -88,6 +89,20 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
     """Of each process; one more is answered 503."""
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """A port with TLS beside the plain one."""
+
+    port: _Port = 0
+    """0: none."""
+    certificate: _MaybeText = ""
+    """Path of a chain in PEM."""
+    key: _MaybeText = ""
+    client_ca: _MaybeText = ""
+    """Path of the certificates that clients' own are checked against; empty: clients are not asked for one."""
+    domains: _Folders = {}
+    """By name (`www.example.com`, `*.example.com`): `certificate` and `key` for those who ask for it."""
+
+
 class WebSockets(msgspec.Struct, frozen=True, kw_only=True):
     """How long the connections of WebSocket APIs live."""
 
@@ -112,20 +127,20 @@ class Events(msgspec.Struct, frozen=True, kw_only=True):
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
     """Sending and receiving mail."""
 
-    relay: str = ""
+    relay: _MaybeText = ""
     """smtp://[USER:PASSWORD@]HOST[:PORT] or smtps://...; empty: none is sent, but written to files with `dev`."""
     sender: _Text = "lambent@localhost"
     """Who writes when the node itself does."""
-    host: str = ""
+    host: _MaybeText = ""
     """Where mail is received; empty: at the node's own host."""
     port: _Port = 0
     """0: none is received."""
     hostname: _Text = "localhost"
     """What the receiver calls itself."""
     max_bytes: _Positive = 41_943_040
-    certificate: str = ""
+    certificate: _MaybeText = ""
     """Path of a certificate chain in PEM, for STARTTLS."""
-    certificate_key: str = ""
+    certificate_key: _MaybeText = ""
 
     def __repr__(self) -> str:
         """Without the relay, which has a password in it."""
@@ -135,9 +150,9 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
 class Containers(msgspec.Struct, frozen=True, kw_only=True):
     """Events of a container runtime of this machine."""
 
-    socket: str = ""
+    socket: _MaybeText = ""
     """Of Docker or Podman, such as /var/run/docker.sock; empty: none are read."""
-    target: str = ""
+    target: _MaybeText = ""
     """ARN of the function, queue, topic or bus that they go to."""
 
 
@@ -191,7 +206,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: _Text = "127.0.0.1"
     port: _Port = 8700
     dev: _Flag = False
-    public_url: str = ""
+    public_url: _MaybeText = ""
     """How others reach the node, for links in messages; empty: by the address that it listens on."""
     processes: _Processes = 1
     region: _Region = "us-east-1"
@@ -217,6 +232,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: _Level = "info"
     network: Network = msgspec.field(default_factory=Network)
     http: Http = msgspec.field(default_factory=Http)
+    tls: Tls = msgspec.field(default_factory=Tls)
     web_sockets: WebSockets = msgspec.field(default_factory=WebSockets)
     prewarm: Prewarm = msgspec.field(default_factory=Prewarm)
     events: Events = msgspec.field(default_factory=Events)
@@ -280,9 +296,13 @@ def setting_names() -> list[str]:
     return [".".join(key) for key in _LEAVES]
 
 
+_OPTIONAL: dict[Any, Any] = {S3 | None: S3, BulkS3 | None: BulkS3}
+"""Tables that may be missing as a whole."""
+
+
 def _leaves(struct: type[msgspec.Struct], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, hint in get_type_hints(struct, include_extras=True).items():
-        inner = S3 if hint == S3 | None else hint
+        inner = _OPTIONAL.get(hint, hint)
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             yield from _leaves(inner, (*prefix, name))
         else:

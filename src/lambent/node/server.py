@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from lambent.dataplane.gateway.guarded_http import HttpLimits
 from lambent.dataplane.gateway.short_way import ShortWayProtocol
 from lambent.frontdoor.web_sockets.site import ABORT
 from lambent.model.errors import OperatorError
+from lambent.node.tls import describe_client
 
 BACKLOG = 2048
 
@@ -48,16 +51,36 @@ class QuietWebSockets(WebSocketsSansIOProtocol):
 class HttpServer(uvicorn.Server):
     """Signals belong to the node's lifecycle, which sets `should_exit` and `force_exit`."""
 
+    encrypted: tuple[socket.socket, ssl.SSLContext] | None = None
+    """A listener with TLS beside the others."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.encrypted is None:
+            return
+        listener, context = self.encrypted
+
+        def make_protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(make_protocol, sock=listener, ssl=context, backlog=BACKLOG)
+        self.servers.append(server)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Raises OperatorError when the address cannot be had."""
+def bind(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    """Raises OperatorError when the address cannot be had. `is_shared`: each process of the node has a socket of it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)
@@ -75,9 +98,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def make_server(app: Any, *, drain_timeout_s: float, limits: HttpLimits) -> HttpServer:
+    members = {"limits": limits, "describe_client": staticmethod(describe_client)}
     config = uvicorn.Config(
         app,
-        http=type("NodeProtocol", (ShortWayProtocol,), {"limits": limits}),
+        http=type("NodeProtocol", (ShortWayProtocol,), members),
         loop="none",
         ws=QuietWebSockets,
         ws_max_size=WEB_SOCKET_MESSAGE_BYTES,

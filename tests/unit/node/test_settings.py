@@ -141,6 +141,17 @@ def test_a_secret_is_neither_shown_nor_told(tmp_path: Path) -> None:
     assert "12345" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", setting_names())
+def test_every_setting_may_be_given_as_a_variable(name: str, tmp_path: Path) -> None:
+    """A value that fits, or the operator's mistake in one line; never a fault of ours."""
+    variable = "LAMBENT_" + name.replace(".", "_").upper()
+    for text in ("", "1", "text", "a=b"):
+        try:
+            load_settings(environ={variable: text}, folder=tmp_path)
+        except OperatorError as exc:
+            assert "\n" not in str(exc)
+
+
 def test_every_setting_is_documented() -> None:
     text = DOCS.read_text(encoding="utf-8")
     assert [name for name in setting_names() if f"`{name}`" not in text] == []

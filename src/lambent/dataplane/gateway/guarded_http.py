@@ -12,6 +12,7 @@ import logging
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -30,6 +31,10 @@ _REFUSED_METHODS = frozenset((b"TRACE", b"CONNECT"))
 # Not uvicorn's own: it writes a line for every bad request, and whoever sends them would fill the log.
 _log = logging.getLogger("lambent.http")
 _log.setLevel(logging.ERROR)
+
+
+CLIENT_CERTIFICATE = "lambent.client_certificate"
+"""The extension of the scope that has a client's certificate as events show it."""
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +68,7 @@ class Phase(enum.Enum):
 class GuardedProtocol(HttpToolsProtocol):
     limits = HttpLimits()
     """Of the server; a subclass per server has its own."""
+    describe_client: Callable[[Any], dict[str, Any] | None] = staticmethod(lambda _connection: None)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,11 +85,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """The last one that was looked at: a connection mostly has one."""
         self._is_chunked = False
         self._refused: Refused | None = None
+        self._client: dict[str, Any] | None = None
+        """Its certificate, with TLS on both sides."""
 
     # asyncio.Protocol
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        encrypted = transport.get_extra_info("ssl_object")
+        if encrypted is not None:
+            self._client = self.describe_client(encrypted)
         if len(self.connections) > self.limits.max_connections:
             self._refused = Refused(503, "The node has as many connections as it takes; try again later.")
             self.send_400_response("")
@@ -129,6 +140,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._note_message()
+        if self._client is not None:
+            extensions: dict[Any, Any] = {CLIENT_CERTIFICATE: self._client}
+            self.scope["extensions"] = extensions
 
     def on_url(self, url: bytes) -> None:
         self.url += url
