@@ -304,7 +304,7 @@ def _tell(result: _Result, url: str) -> None:
     say(f"{paint(name, stream=sys.stdout, bold=True)} {word}: {about}{version}")
     if url:
         say(f"  {url}")
-    is_web = ":" in configuration.get("Handler", "")
+    is_web = ":" in configuration.get("Handler", "") or configuration.get("Handler", "").endswith(".sh")
     invoke = f"lambent url {name}" if is_web else f'lambent invoke {name} -d \'{{"name": "you"}}\''
     first = "" if is_web and url else f"\n  {invoke}"
     say(f"\nNext:{first}\n  lambent logs {name} --follow")

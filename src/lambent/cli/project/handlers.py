@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from lambent.cli.failures import USAGE, Failure
 from lambent.cli.project.files import PackageFile
 
+SERVER_SCRIPT = "run.sh"
+"""Starts an HTTP server on $PORT; a folder that has one is such a server."""
 _USUAL = (
     "lambda_function.lambda_handler",
     "app.handler",
@@ -48,6 +50,10 @@ _NODE_EXPORT = re.compile(
 
 def find_handler(family: str, files: Sequence[PackageFile]) -> str:
     """Raises Failure that lists the candidates when there is not exactly one."""
+    script = next((file for file in files if file.name == SERVER_SCRIPT), None)
+    if script is not None:
+        _check_script(script)
+        return SERVER_SCRIPT
     if family == "provided":
         return "bootstrap"
     found = find_handlers(family, files)
@@ -103,6 +109,12 @@ def _called_name(value: ast.expr) -> str:
 
 def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> None:
     """Raises Failure when the file or the function that `handler` names is not in the package."""
+    if handler.endswith(".sh"):
+        script = next((file for file in files if file.name == handler), None)
+        if script is None:
+            raise Failure(f"The handler {handler} needs a file of that name, which there is not.", code=USAGE)
+        _check_script(script)
+        return
     if family == "provided":
         return
     module, _, function = handler.rpartition(":" if ":" in handler else ".")
@@ -125,6 +137,11 @@ def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> No
         raise Failure(
             f"{file.name} has no function {function}, which the handler {handler} names.", code=USAGE, hint=hint
         )
+
+
+def _check_script(script: PackageFile) -> None:
+    if not script.is_executable:
+        raise Failure(f"{script.name} is not executable.", code=USAGE, hint=f"chmod +x {script.path}")
 
 
 def _python_handlers(files: Sequence[PackageFile]) -> Iterator[str]:

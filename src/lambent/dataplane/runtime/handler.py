@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, Callable
 
 from lambent.dataplane.runtime import faults
 from lambent.dataplane.runtime.applications import recognition
+from lambent.dataplane.runtime.applications.server import ServerHandler, ServerNotStarted, read_settings
 from lambent.dataplane.runtime.faults import Fault
 
 Handler = Callable[[Any, Any], Any]
@@ -66,6 +68,17 @@ def _load_application(reference: str, *, starts: bool) -> Handler:
         except Exception as exc:
             raise HandlerNotLoaded(faults.describe(exc, "")) from exc
     return application
+
+
+def start_server(program: str, *, shares_loopback: bool, is_template: bool = False) -> Handler:
+    """An HTTP server as the handler. Raises HandlerNotLoaded."""
+    try:
+        handler = ServerHandler(program, read_settings(dict(os.environ), shares_loopback=shares_loopback))
+        if not is_template:
+            handler.startup()
+    except ServerNotStarted as exc:
+        raise HandlerNotLoaded(_fault("Runtime.ServerNotStarted", str(exc))) from exc
+    return handler
 
 
 def _import(module_name: str) -> Any:
