@@ -23,7 +23,7 @@ _USUAL = (
 )
 _SURE_NAMES = ("handler", "lambda_handler")
 _USUAL_NAMES = ("handler", "lambda_handler", "main")
-_USUAL_MODULES = ("main", "app", "asgi", "wsgi", "api", "server")
+_USUAL_MODULES = ("main", "app", "asgi", "wsgi", "api", "server", "function_app")
 _APPLICATIONS = frozenset(
     (
         "FastAPI",
@@ -36,6 +36,9 @@ _APPLICATIONS = frozenset(
         "Falcon",
         "get_asgi_application",
         "get_wsgi_application",
+        "FunctionApp",
+        "AsgiFunctionApp",
+        "WsgiFunctionApp",
     )
 )
 """What makes one: frameworks by the class or function that people call."""
@@ -97,6 +100,14 @@ def _applications(file: PackageFile) -> Iterator[str]:
     for node in tree.body if tree is not None else ():
         if isinstance(node, ast.Assign) and _called_name(node.value) in _APPLICATIONS:
             yield from (f"{'.'.join(parts)}:{each.id}" for each in node.targets if isinstance(each, ast.Name))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(map(_is_googles, node.decorator_list)):
+            yield f"{'.'.join(parts)}:{node.name}"
+
+
+def _is_googles(decorator: ast.expr) -> bool:
+    """`@functions_framework.http`, `@functions_framework.typed(Order)`, `@functions_framework.aio.http`."""
+    named = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    return named.startswith("functions_framework.") and named.rpartition(".")[2] in ("http", "cloud_event", "typed")
 
 
 def _called_name(value: ast.expr) -> str:

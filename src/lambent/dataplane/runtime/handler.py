@@ -60,7 +60,9 @@ def _load_application(reference: str, *, starts: bool) -> Handler:
     except Exception as exc:
         raise HandlerNotLoaded(faults.describe(exc, "")) from exc
     if application is None:
-        message = "'{}' is neither an ASGI nor a WSGI application".format(reference)
+        message = "'{}' is no application that Lambent knows: ASGI, WSGI, functions_framework, azure.functions".format(
+            reference
+        )
         raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", message))
     if starts:
         try:
