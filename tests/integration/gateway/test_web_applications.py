@@ -170,3 +170,19 @@ def test_an_application_for_azure_runs_unmodified(deploy: Deploy, node: LambentN
     received = sqs.receive_message(QueueUrl=done, WaitTimeSeconds=20)
     function.client.delete_event_source_mapping(UUID=mapping["UUID"])
     assert [each["Body"] for each in received["Messages"]] == ["this is done"]
+
+
+def test_a_folder_of_files_is_a_site(deploy: Deploy) -> None:
+    files: dict[str, str | bytes] = {"site/index.html": "<h1>home</h1>", "site/photo.png": bytes(range(256))}
+    site = Site(deploy(files, Handler="lambent_static:site"))
+    status, headers, body = site.ask("/")
+    assert (status, body) == (200, b"<h1>home</h1>")
+    assert site.ask("/", headers={"If-None-Match": dict(headers)["etag"]})[0] == 304
+    status, headers, body = site.ask("/photo.png", headers={"Range": "bytes=1-3"})
+    assert (status, body, dict(headers)["content-range"]) == (206, b"\x01\x02\x03", "bytes 1-3/256")
+
+
+def test_functions_can_serve_files_themselves(deploy: Deploy) -> None:
+    source = "from lambent_static import StaticFiles\nhandler = StaticFiles('.')\n"
+    site = Site(deploy({"app.py": source, "a.txt": "text"}))
+    assert site.ask("/a.txt")[::2] == (200, b"text")

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from lambent.cli.failures import USAGE, Failure
 from lambent.cli.project.files import PackageFile
 
+STATIC = "lambent_static:"
+"""A folder of files as the handler."""
 SERVER_SCRIPT = "run.sh"
 """Starts an HTTP server on $PORT; a folder that has one is such a server."""
 _USUAL = (
@@ -120,6 +122,11 @@ def _called_name(value: ast.expr) -> str:
 
 def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> None:
     """Raises Failure when the file or the function that `handler` names is not in the package."""
+    if handler.startswith(STATIC):
+        folder = handler[len(STATIC) :].strip("/.")
+        if not any(file.name.startswith(folder + "/" if folder else "") for file in files):
+            raise Failure(f"The folder {folder}, which the handler {handler} names, has no files.", code=USAGE)
+        return
     if handler.endswith(".sh"):
         script = next((file for file in files if file.name == handler), None)
         if script is None:

@@ -8,11 +8,17 @@ import sys
 from typing import Any, Callable
 
 from lambent.dataplane.runtime import faults
-from lambent.dataplane.runtime.applications import recognition
+from lambent.dataplane.runtime.applications import recognition, static
 from lambent.dataplane.runtime.applications.server import ServerHandler, ServerNotStarted, read_settings
+from lambent.dataplane.runtime.applications.static import StaticFiles
 from lambent.dataplane.runtime.faults import Fault
 
+STATIC = "lambent_static:"
+"""Before the folder that is served without any code."""
 Handler = Callable[[Any, Any], Any]
+
+# For functions: the files of this package are out of their sight.
+sys.modules.setdefault("lambent_static", static)
 
 
 class HandlerNotLoaded(Exception):
@@ -26,6 +32,8 @@ def load_handler(reference: str, *, is_template: bool = False) -> Handler:
 
     `module:name` names a web application instead. That of a template starts in its forks.
     """
+    if reference.startswith(STATIC):
+        return StaticFiles(reference[len(STATIC) :])
     if ":" in reference:
         return _load_application(reference, starts=not is_template)
     module_name, dot, name = reference.rpartition(".")
