@@ -17,7 +17,7 @@ from lambent.cli.output import note, paint, say, show_bytes, step, write_json
 from lambent.cli.project.archive import write_zip
 from lambent.cli.project.dependencies import REQUIREMENTS, has_requirements, install, installed_files
 from lambent.cli.project.files import PackageFile
-from lambent.cli.project.handlers import check_handler, find_handler
+from lambent.cli.project.handlers import STATIC, check_handler, find_handler
 from lambent.cli.project.languages import (
     check_available,
     choose_runtime,
@@ -87,6 +87,7 @@ def _read_variables(ctx: click.Context, option: click.Parameter, values: tuple[s
     help="Such as python3.12, nodejs22.x. [what the code asks for, else the newest]",
 )
 @click.option("--handler", metavar="NAME", help="Such as app.handler. [found in the code]")
+@click.option("--static", "is_static", is_flag=True, help="A folder of files: no code, served over HTTP as they are.")
 @click.option("--memory", metavar="MB", type=click.IntRange(128, 10_240), help="128 to 10240. [128]")
 @click.option("--timeout", metavar="SECONDS", type=click.IntRange(1, 900), help="1 to 900. [3]")
 @click.option(
@@ -109,6 +110,7 @@ def command(
     tags: dict[str, str],
     publish: bool,
     wants_url: bool,
+    is_static: bool,
     as_json: bool,
     **wishes: Any,
 ) -> None:
@@ -120,12 +122,17 @@ def command(
     \b
       lambent deploy hello.py
       lambent deploy ./shop --memory 512 --timeout 30 --env STAGE=prod
+      lambent deploy ./site --static --url
       lambent deploy main:app --url        (FastAPI, Flask, Django, ...: the app of the folder)
     """
     path, named = _split_application(path)
     if named and wishes["handler"]:
         raise Failure(f"--handler and {named} name two handlers: leave one out.", code=USAGE)
     wishes["handler"] = wishes["handler"] or named
+    if is_static and wishes["handler"]:
+        raise Failure("--static serves files and has no handler: leave one out.", code=USAGE)
+    if is_static:
+        wishes["handler"] = STATIC + "."
     project = read_project(path, name=name)
     result = _deploy(client, project, _Wishes(**wishes), tags=tags, publish=publish)
     url = open_url(client, project.name, is_public=True, streams=False)["FunctionUrl"] if wants_url else ""
@@ -155,13 +162,13 @@ def _split_application(path: Path) -> tuple[Path, str | None]:
 def _deploy(client: Client, project: Project, wishes: _Wishes, *, tags: Mapping[str, str], publish: bool) -> _Result:
     existing = client.find_function(project.name)
     old = existing["Configuration"] if existing is not None else None
-    family = family_of(wishes.runtime) if wishes.runtime else find_family(project.files)
+    family = family_of(wishes.runtime) if wishes.runtime else _find_family(project, wishes, old)
     if wishes.runtime:
         check_available(wishes.runtime, client.runtimes())
     runtime = wishes.runtime or _find_runtime(client, project, family, old)
     handler = _find_handler(project, family, wishes, old)
     note(f"{paint('✓', stream=sys.stderr, fg='green')} Found {handler} for {runtime}")
-    package = _pack(project, family, runtime)
+    package = _pack(project, "" if handler.startswith(STATIC) else family, runtime)
     members = _members(runtime, handler, wishes, old)
     if old is None:
         result = _create(client, project, package, members, tags)
@@ -174,6 +181,11 @@ def _deploy(client: Client, project: Project, wishes: _Wishes, *, tags: Mapping[
     version = client.publish_version(project.name)["Version"]
     note(f"{paint('✓', stream=sys.stderr, fg='green')} Published version {version}")
     return dataclasses.replace(result, published=version)
+
+
+def _find_family(project: Project, wishes: _Wishes, old: FunctionConfiguration | None) -> str:
+    handler = wishes.handler or (old.get("Handler", "") if old is not None else "")
+    return "python" if handler.startswith(STATIC) else find_family(project.files)
 
 
 def _find_runtime(client: Client, project: Project, family: str, old: FunctionConfiguration | None) -> str:
@@ -304,7 +316,7 @@ def _tell(result: _Result, url: str) -> None:
     say(f"{paint(name, stream=sys.stdout, bold=True)} {word}: {about}{version}")
     if url:
         say(f"  {url}")
-    is_web = ":" in configuration.get("Handler", "")
+    is_web = ":" in configuration.get("Handler", "") or configuration.get("Handler", "").endswith(".sh")
     invoke = f"lambent url {name}" if is_web else f'lambent invoke {name} -d \'{{"name": "you"}}\''
     first = "" if is_web and url else f"\n  {invoke}"
     say(f"\nNext:{first}\n  lambent logs {name} --follow")

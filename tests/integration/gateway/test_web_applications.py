@@ -9,8 +9,10 @@ import time
 from typing import Any
 
 import pytest
-from tests.conftest import Deploy, Deployed
+from tests.conftest import Deploy, Deployed, connect
 from tests.integration.gateway.test_function_urls import Site
+
+from lambent.testing.node import LambentNode
 
 ASGI = """
 import asyncio, json, os, time
@@ -120,3 +122,67 @@ def test_a_flask_application_with_its_packages_is_served(deploy: Deploy) -> None
     status, _, body = site.ask("/hello/%C3%B6", method="POST", body=b"who=me", headers=form)
     assert (status, body.decode()) == (200, "<p>ö me</p>")
     assert site.ask("/none")[0] == http.client.NOT_FOUND
+
+
+GOOGLE = """
+import functions_framework
+from flask import Request
+
+@functions_framework.http
+def hello(request: Request):
+    return {"path": request.path, "name": request.args.get("name")}
+"""
+AZURE = """
+import azure.functions as func
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+@app.route(route="hello/{name}", methods=["POST"])
+async def hello(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(req.route_params["name"] + req.get_body().decode())
+
+@app.queue_trigger(arg_name="message", queue_name="azure-jobs", connection="ANY")
+@app.queue_output(arg_name="done", queue_name="azure-done", connection="ANY")
+def work(message: func.QueueMessage, done: func.Out[str]) -> None:
+    done.set(message.get_body().decode() + " is done")
+"""
+
+
+def test_a_function_of_googles_framework_runs_unmodified(deploy: Deploy) -> None:
+    files = package(
+        "functions-framework", "cloudevents", "deprecation", "packaging", "python-dateutil", "six", "flask", "werkzeug",
+        "jinja2", "markupsafe", "itsdangerous", "blinker", "click", "watchdog",
+    )  # fmt: skip
+    site = Site(deploy({**files, "main.py": GOOGLE}, Handler="main:hello", Timeout=10, MemorySize=256))
+    status, _, body = site.ask("/a?name=you")
+    assert (status, json.loads(body)) == (200, {"path": "/a", "name": "you"})
+
+
+def test_an_application_for_azure_runs_unmodified(deploy: Deploy, node: LambentNode) -> None:
+    files = package("azure-functions", "werkzeug", "markupsafe")
+    function = deploy({**files, "function_app.py": AZURE}, Handler="function_app:app", Timeout=10, MemorySize=256)
+    status, _, body = Site(function).ask("/api/hello/you", method="POST", body=b"!")
+    assert (status, body) == (200, b"you!")
+    sqs = connect(node, "sqs")
+    jobs, done = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("azure-jobs", "azure-done"))
+    arn = sqs.get_queue_attributes(QueueUrl=jobs, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    mapping = function.client.create_event_source_mapping(EventSourceArn=arn, FunctionName=function.name)
+    sqs.send_message(QueueUrl=jobs, MessageBody="this")
+    received = sqs.receive_message(QueueUrl=done, WaitTimeSeconds=20)
+    function.client.delete_event_source_mapping(UUID=mapping["UUID"])
+    assert [each["Body"] for each in received["Messages"]] == ["this is done"]
+
+
+def test_a_folder_of_files_is_a_site(deploy: Deploy) -> None:
+    files: dict[str, str | bytes] = {"site/index.html": "<h1>home</h1>", "site/photo.png": bytes(range(256))}
+    site = Site(deploy(files, Handler="lambent_static:site"))
+    status, headers, body = site.ask("/")
+    assert (status, body) == (200, b"<h1>home</h1>")
+    assert site.ask("/", headers={"If-None-Match": dict(headers)["etag"]})[0] == 304
+    status, headers, body = site.ask("/photo.png", headers={"Range": "bytes=1-3"})
+    assert (status, body, dict(headers)["content-range"]) == (206, b"\x01\x02\x03", "bytes 1-3/256")
+
+
+def test_functions_can_serve_files_themselves(deploy: Deploy) -> None:
+    source = "from lambent_static import StaticFiles\nhandler = StaticFiles('.')\n"
+    site = Site(deploy({"app.py": source, "a.txt": "text"}))
+    assert site.ask("/a.txt")[::2] == (200, b"text")

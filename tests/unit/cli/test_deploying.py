@@ -38,6 +38,19 @@ def test_a_folder_becomes_a_function_without_any_configuration(
     assert "Created shop" in ran.err
 
 
+def test_a_folder_of_files_becomes_a_site(lambent: Lambent, fake_node: FakeNode, alone: Path) -> None:
+    write(alone / "site", index__html="<h1>home</h1>", requirements__txt="none-such==1")
+    ran = lambent("deploy", "site", "--static")
+    assert ran.code == 0, ran.err
+    function = fake_node.functions["site"]
+    assert (function["Runtime"], function["Handler"]) == ("python3.12", "lambent_static:.")
+    assert names(fake_node.packages["site"]) == ["index.html", "requirements.txt"]
+    assert "lambent url site" in ran.out
+    # What it is stays, as all settings do.
+    assert lambent("deploy", "site", "--json").json["action"] == "unchanged"
+    assert lambent("deploy", "site", "--static", "--handler", "app.handler").code == 2
+
+
 def test_a_file_is_named_by_itself_or_by_its_folder(lambent: Lambent, fake_node: FakeNode, alone: Path) -> None:
     write(alone / "shop", app__py=HANDLER, orders__py=HANDLER)
     assert lambent("deploy", "shop/app.py").code == 0

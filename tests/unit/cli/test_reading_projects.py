@@ -8,7 +8,7 @@ import pytest
 from lambent.cli.failures import Failure
 from lambent.cli.project.archive import write_zip
 from lambent.cli.project.files import PackageFile, collect_files
-from lambent.cli.project.handlers import find_handler, find_handlers
+from lambent.cli.project.handlers import check_handler, find_handler, find_handlers
 from lambent.cli.project.ignores import Ignores
 from lambent.cli.project.languages import find_family, find_pin, fits
 from lambent.cli.project.project import make_name
@@ -164,6 +164,32 @@ def test_the_handler_of_python_code_is_found(tmp_path: Path, files: dict[str, st
 )
 def test_the_handler_of_node_code_is_found(tmp_path: Path, name: str, text: str) -> None:
     assert find_handler("nodejs", write(tmp_path, {name: text, "node_modules/x/index.js": text})) == "index.handler"
+
+
+@pytest.mark.parametrize(
+    ("text", "handler"),
+    [
+        ("from fastapi import FastAPI\napp = FastAPI()", "main:app"),
+        ("import functions_framework\n@functions_framework.http\ndef hello(request): ...", "main:hello"),
+        ("import functions_framework\n@functions_framework.typed(Order)\ndef buy(order): ...", "main:buy"),
+        ("import azure.functions as func\napp = func.FunctionApp()", "main:app"),
+    ],
+)
+def test_an_application_is_found_where_there_is_no_handler(tmp_path: Path, text: str, handler: str) -> None:
+    assert find_handler("python", write(tmp_path, {"main.py": text})) == handler
+
+
+def test_a_folder_with_a_script_that_runs_a_server_is_that_server(tmp_path: Path) -> None:
+    files = write(tmp_path, {"run.sh": "#!/bin/sh", "app.py": "def handler(event, context): ..."})
+    with pytest.raises(Failure, match="is not executable"):
+        find_handler("python", files)
+    (tmp_path / "run.sh").chmod(0o755)
+    files = list(collect_files(tmp_path))
+    assert (find_family(files), find_handler("python", files)) == ("python", "run.sh")
+    assert find_family([file for file in files if file.name == "run.sh"]) == "provided"
+    check_handler("python", "run.sh", files)
+    with pytest.raises(Failure, match="needs a file of that name"):
+        check_handler("python", "start.sh", files)
 
 
 def test_several_handlers_are_listed(tmp_path: Path) -> None:

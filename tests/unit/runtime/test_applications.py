@@ -377,7 +377,7 @@ def test_applications_are_named_with_a_colon(tmp_path: Path, monkeypatch: pytest
         assert serve(handlers.load_handler(reference), second(call()))[2] == b"x"
     for reference, error_type, message in (
         ("shop_main:none", "Runtime.HandlerNotFound", "missing on module"),
-        ("shop_main:number", "Runtime.HandlerNotFound", "neither an ASGI nor a WSGI"),
+        ("shop_main:number", "Runtime.HandlerNotFound", "no application that Lambent knows"),
         ("nowhere:app", "Runtime.ImportModuleError", "nowhere"),
         ("shop_main:broken", "LifespanFailed", "no database"),
     ):

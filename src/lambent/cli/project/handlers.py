@@ -9,6 +9,10 @@ from collections.abc import Iterator, Sequence
 from lambent.cli.failures import USAGE, Failure
 from lambent.cli.project.files import PackageFile
 
+STATIC = "lambent_static:"
+"""A folder of files as the handler."""
+SERVER_SCRIPT = "run.sh"
+"""Starts an HTTP server on $PORT; a folder that has one is such a server."""
 _USUAL = (
     "lambda_function.lambda_handler",
     "app.handler",
@@ -21,7 +25,7 @@ _USUAL = (
 )
 _SURE_NAMES = ("handler", "lambda_handler")
 _USUAL_NAMES = ("handler", "lambda_handler", "main")
-_USUAL_MODULES = ("main", "app", "asgi", "wsgi", "api", "server")
+_USUAL_MODULES = ("main", "app", "asgi", "wsgi", "api", "server", "function_app")
 _APPLICATIONS = frozenset(
     (
         "FastAPI",
@@ -34,6 +38,9 @@ _APPLICATIONS = frozenset(
         "Falcon",
         "get_asgi_application",
         "get_wsgi_application",
+        "FunctionApp",
+        "AsgiFunctionApp",
+        "WsgiFunctionApp",
     )
 )
 """What makes one: frameworks by the class or function that people call."""
@@ -48,6 +55,10 @@ _NODE_EXPORT = re.compile(
 
 def find_handler(family: str, files: Sequence[PackageFile]) -> str:
     """Raises Failure that lists the candidates when there is not exactly one."""
+    script = next((file for file in files if file.name == SERVER_SCRIPT), None)
+    if script is not None:
+        _check_script(script)
+        return SERVER_SCRIPT
     if family == "provided":
         return "bootstrap"
     found = find_handlers(family, files)
@@ -91,6 +102,14 @@ def _applications(file: PackageFile) -> Iterator[str]:
     for node in tree.body if tree is not None else ():
         if isinstance(node, ast.Assign) and _called_name(node.value) in _APPLICATIONS:
             yield from (f"{'.'.join(parts)}:{each.id}" for each in node.targets if isinstance(each, ast.Name))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(map(_is_googles, node.decorator_list)):
+            yield f"{'.'.join(parts)}:{node.name}"
+
+
+def _is_googles(decorator: ast.expr) -> bool:
+    """`@functions_framework.http`, `@functions_framework.typed(Order)`, `@functions_framework.aio.http`."""
+    named = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    return named.startswith("functions_framework.") and named.rpartition(".")[2] in ("http", "cloud_event", "typed")
 
 
 def _called_name(value: ast.expr) -> str:
@@ -103,6 +122,17 @@ def _called_name(value: ast.expr) -> str:
 
 def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> None:
     """Raises Failure when the file or the function that `handler` names is not in the package."""
+    if handler.startswith(STATIC):
+        folder = handler[len(STATIC) :].strip("/.")
+        if not any(file.name.startswith(folder + "/" if folder else "") for file in files):
+            raise Failure(f"The folder {folder}, which the handler {handler} names, has no files.", code=USAGE)
+        return
+    if handler.endswith(".sh"):
+        script = next((file for file in files if file.name == handler), None)
+        if script is None:
+            raise Failure(f"The handler {handler} needs a file of that name, which there is not.", code=USAGE)
+        _check_script(script)
+        return
     if family == "provided":
         return
     module, _, function = handler.rpartition(":" if ":" in handler else ".")
@@ -125,6 +155,11 @@ def check_handler(family: str, handler: str, files: Sequence[PackageFile]) -> No
         raise Failure(
             f"{file.name} has no function {function}, which the handler {handler} names.", code=USAGE, hint=hint
         )
+
+
+def _check_script(script: PackageFile) -> None:
+    if not script.is_executable:
+        raise Failure(f"{script.name} is not executable.", code=USAGE, hint=f"chmod +x {script.path}")
 
 
 def _python_handlers(files: Sequence[PackageFile]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lambent.cli.failures import USAGE, Failure
 from lambent.cli.project.files import PackageFile
-from lambent.cli.project.handlers import find_handlers
+from lambent.cli.project.handlers import SERVER_SCRIPT, find_handlers
 from lambent.client.shapes import RuntimeStatus
 
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|~=|\^|>|<)?\s*3(?:\.(\d+))?[\w.*]*\s*")
@@ -28,12 +28,16 @@ def find_family(files: Sequence[PackageFile]) -> str:
     has_node = "package.json" in by_name or any(
         name.endswith((".js", ".mjs", ".cjs")) and "/" not in name for name in by_name
     )
+    if has_python and has_node and SERVER_SCRIPT in by_name:
+        return "nodejs" if "package.json" in by_name else "python"
     if has_python and has_node:
         return _choose_by_handler(files)
     if has_python:
         return "python"
     if has_node:
         return "nodejs"
+    if SERVER_SCRIPT in by_name:
+        return "provided"
     raise Failure(
         "There is no code here that Lambent can run: no .py, .js or .mjs file and no executable named bootstrap.",
         code=USAGE,

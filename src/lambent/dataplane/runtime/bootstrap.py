@@ -17,7 +17,7 @@ from typing import NoReturn, Optional, TextIO
 
 from lambent.dataplane.runtime import context, exits, faults, logs, marshal, snapshot_hooks, streaming
 from lambent.dataplane.runtime.faults import Fault, Refused
-from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler
+from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler, start_server
 from lambent.dataplane.wire import frames
 from lambent.dataplane.wire.frames import Call
 from lambent.dataplane.wire.spec import EnvironmentSpec
@@ -32,7 +32,10 @@ def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
     context.describe_function()
     snapshot_hooks.offer()
     try:
-        handler = load_handler(spec.handler, is_template=spec.template)
+        if spec.server:
+            handler = start_server(spec.server, shares_loopback=spec.network == "host", is_template=spec.template)
+        else:
+            handler = load_handler(spec.handler, is_template=spec.template)
     except HandlerNotLoaded as failed:
         logs.warn_of_unhandled()
         logs.log_fault(failed.fault, spec.log_format, faults.format_for_log(failed.fault))

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, Callable
 
 from lambent.dataplane.runtime import faults
-from lambent.dataplane.runtime.applications import recognition
+from lambent.dataplane.runtime.applications import recognition, static
+from lambent.dataplane.runtime.applications.server import ServerHandler, ServerNotStarted, read_settings
+from lambent.dataplane.runtime.applications.static import StaticFiles
 from lambent.dataplane.runtime.faults import Fault
 
+STATIC = "lambent_static:"
+"""Before the folder that is served without any code."""
 Handler = Callable[[Any, Any], Any]
+
+# For functions: the files of this package are out of their sight.
+sys.modules.setdefault("lambent_static", static)
 
 
 class HandlerNotLoaded(Exception):
@@ -24,6 +32,8 @@ def load_handler(reference: str, *, is_template: bool = False) -> Handler:
 
     `module:name` names a web application instead. That of a template starts in its forks.
     """
+    if reference.startswith(STATIC):
+        return StaticFiles(reference[len(STATIC) :])
     if ":" in reference:
         return _load_application(reference, starts=not is_template)
     module_name, dot, name = reference.rpartition(".")
@@ -58,7 +68,9 @@ def _load_application(reference: str, *, starts: bool) -> Handler:
     except Exception as exc:
         raise HandlerNotLoaded(faults.describe(exc, "")) from exc
     if application is None:
-        message = "'{}' is neither an ASGI nor a WSGI application".format(reference)
+        message = "'{}' is no application that Lambent knows: ASGI, WSGI, functions_framework, azure.functions".format(
+            reference
+        )
         raise HandlerNotLoaded(_fault("Runtime.HandlerNotFound", message))
     if starts:
         try:
@@ -66,6 +78,17 @@ def _load_application(reference: str, *, starts: bool) -> Handler:
         except Exception as exc:
             raise HandlerNotLoaded(faults.describe(exc, "")) from exc
     return application
+
+
+def start_server(program: str, *, shares_loopback: bool, is_template: bool = False) -> Handler:
+    """An HTTP server as the handler. Raises HandlerNotLoaded."""
+    try:
+        handler = ServerHandler(program, read_settings(dict(os.environ), shares_loopback=shares_loopback))
+        if not is_template:
+            handler.startup()
+    except ServerNotStarted as exc:
+        raise HandlerNotLoaded(_fault("Runtime.ServerNotStarted", str(exc))) from exc
+    return handler
 
 
 def _import(module_name: str) -> Any:

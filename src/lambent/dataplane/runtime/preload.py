@@ -7,6 +7,7 @@ them imports them itself).
 from __future__ import annotations
 
 import importlib
+import sys
 
 STANDARD = (
     "base64",
@@ -30,6 +31,20 @@ STANDARD = (
     "typing",
     "uuid",
 )
+
+
+def load_server() -> None:
+    """What starts HTTP servers and speaks to them, for the zygotes of other languages: their environments see nothing
+    of this Python. Without `ssl`, which the loopback has no use for and which would be a third of its memory."""
+    missing = object()
+    before = sys.modules.get("ssl", missing)
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("http.client")
+    finally:
+        if before is missing:
+            del sys.modules["ssl"]
+    importlib.import_module("lambent.dataplane.runtime.bootstrap")
 
 
 def load() -> None:

@@ -101,8 +101,11 @@ def preload(*, python: bool, makes_networks: bool) -> None:
     """Bring into memory what children run."""
     if makes_networks:
         importlib.import_module("lambent.dataplane.jail.netns")
+    preloaded = importlib.import_module("lambent.dataplane.runtime.preload")
     if python:
-        importlib.import_module("lambent.dataplane.runtime.preload").load()
+        preloaded.load()
+    else:
+        preloaded.load_server()
     del sys.path[0]
     sys.argv[:] = [""]
 

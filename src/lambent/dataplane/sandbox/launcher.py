@@ -25,6 +25,7 @@ from lambent.dataplane.sandbox.shells import Shell, ShellLost, Shells
 from lambent.dataplane.sandbox.zygote_link import Spawned, ZygoteLink
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.dataplane.wire.frames import Call
+from lambent.dataplane.wire.servers import is_server
 from lambent.dataplane.wire.spec import EnvironmentSpec
 from lambent.model.function import Version
 from lambent.model.invocation import Target
@@ -357,7 +358,7 @@ class Launcher:
 
     def _open_listener(self, version: Version, network: NetworkLease | None) -> socket.socket | None:
         """Becomes the channel's."""
-        if version.runtime.startswith("python"):
+        if version.runtime.startswith("python") or _is_server(version):
             return None
         listener = socket.create_server(("127.0.0.1", 0)) if network is None else network.take_runtime_api()
         listener.setblocking(False)
@@ -387,23 +388,26 @@ class Launcher:
     ) -> EnvironmentSpec:
         version = target.version
         process_tier = self._placement.confine == "process"
-        tree = str(self._placement.trees / version.digest)
+        tree = self._placement.trees / version.digest
         layers = self._layer_tree([layer.digest for layer in version.layers])
-        task_root = tree if process_tier else "/var/task"
+        task_root = str(tree) if process_tier else "/var/task"
+        serves = _is_server(version)
         api = ""
         if listener is not None:
             host, port = listener.getsockname()[:2]
             api = f"127.0.0.1:{port}" if host == "0.0.0.0" else f"{host}:{port}"  # noqa: S104 - compared, not bound
         network = "host" if self.networks is None else "pooled"
+        variables = _variables(version, self._placement.region, stream, task_root, api)
+        if serves:
+            folder = self.zygotes.program_folder(version.runtime)
+            variables["PATH"] = f"{folder}:{variables['PATH']}" if folder else variables["PATH"]
         return EnvironmentSpec(
             environment_id=environment_id,
             runtime=version.runtime,
             handler=version.handler,
             code=version.digest,
             layers=layers,
-            environment=_variables(version, self._placement.region, stream, task_root, api)
-            | dict(self.credentials(target))
-            | {"AWS_LAMBDA_INITIALIZATION_TYPE": initialization},
+            environment=variables | dict(self.credentials(target)) | {"AWS_LAMBDA_INITIALIZATION_TYPE": initialization},
             memory_mb=version.memory_mb,
             ephemeral_mb=version.ephemeral_mb,
             uid=uid,
@@ -418,13 +422,18 @@ class Launcher:
             landlock=self._placement.landlock,
             fail_step=self._fail_step,
             template=template,
-            argv=self.zygotes.argv(version.runtime, task_root, self._placement.trees / version.digest),
+            argv=None if serves else self.zygotes.argv(version.runtime, task_root, tree),
+            server=self.zygotes.server(version.runtime, version.handler, task_root, tree) if serves else "",
         )
 
 
 def _watch(gauge: Gauge, spawned: Spawned) -> None:
     if isinstance(gauge, _ProcessGauge):
         spawned.pidfd.add_done_callback(lambda _: setattr(gauge, "pid", spawned.pid))
+
+
+def _is_server(version: Version) -> bool:
+    return is_server(version.runtime, version.handler, version.environment)
 
 
 def stream_name(version: Version, environment_id: str) -> str:

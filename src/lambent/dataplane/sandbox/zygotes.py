@@ -74,6 +74,17 @@ class Zygotes:
         folder = Path(task_root) if (tree / "bootstrap").exists() else Path("/opt")
         return [str(folder / "bootstrap")]
 
+    def server(self, runtime: str, handler: str, task_root: str, tree: Path) -> str:
+        """The program of a function that is an HTTP server: the handler names it, `bootstrap` needs no name."""
+        if runtime.startswith("provided") and not (tree / handler).is_file():
+            return str((Path(task_root) if (tree / "bootstrap").exists() else Path("/opt")) / "bootstrap")
+        return str(Path(task_root) / handler)
+
+    def program_folder(self, runtime: str) -> str:
+        """Where the interpreter of the runtime lies, for scripts that start `node` or `python3`; may be empty."""
+        executable = self._found[runtime].executable
+        return str(Path(executable).parent) if executable else ""
+
     def shared_mb(self, runtime: str) -> int:
         """What an environment shares with its zygote and its own cgroup therefore does not count."""
         return self._shared_mb.get(runtime, 0)

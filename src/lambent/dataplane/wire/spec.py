@@ -44,6 +44,8 @@ class EnvironmentSpec(NamedTuple):
     """Initialise, then pause as the process that SnapStart environments are forks of (`runtime/template.py`)."""
     argv: Optional[List[str]] = None
     """Program to execute after confinement (Node, bootstrap); None runs the Python handler here."""
+    server: str = ""
+    """Program that is an HTTP server, to be started beside the runtime; empty where the handler is a function."""
 
     def encode(self) -> bytes:
         return json.dumps(self._asdict()).encode()

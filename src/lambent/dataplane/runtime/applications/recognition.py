@@ -10,15 +10,23 @@ import inspect
 from typing import Any, Optional, Union
 
 from lambent.dataplane.runtime.applications.asgi import AsgiHandler
+from lambent.dataplane.runtime.applications.azure import AzureHandler, adapt_app
+from lambent.dataplane.runtime.applications.google import GoogleHandler, adapt_function
 from lambent.dataplane.runtime.applications.wsgi import WsgiHandler
 
-Application = Union[AsgiHandler, WsgiHandler]
+Application = Union[AsgiHandler, WsgiHandler, GoogleHandler, AzureHandler]
 
 
 def adapt(app: Any) -> Optional[Application]:
     """The application as a handler; None for what is none."""
+    azure = adapt_app(app)
+    if azure is not None:
+        return azure
     if not callable(app):
         return None
+    google = adapt_function(app, getattr(app, "__name__", ""))
+    if google is not None:
+        return google
     if _is_coroutine(app):
         return AsgiHandler(app, is_second_version=False)
     count = _count_parameters(app)
