@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from lambent.substrate.follower import Follower
 from lambent.substrate.ports import Change, Documents
 
 Record = TypeVar("Record")
@@ -31,7 +31,7 @@ class Followed(Generic[Record]):
         self._decode: Any = msgspec.json.Decoder(kind).decode
         self._on_change = on_change
         self._records: dict[str, Record] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._follower = Follower(self._follow, f"follow {collection}")
 
     @property
     def all(self) -> Mapping[str, Record]:
@@ -41,20 +41,10 @@ class Followed(Generic[Record]):
         return self._records.get(key)
 
     async def start(self) -> None:
-        loaded = asyncio.Event()
-        self._task = asyncio.create_task(self._follow(loaded), name=f"follow {self._collection}")
-        waiter = asyncio.create_task(loaded.wait())
-        await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
-        if self._task.done():
-            self._task.result()
+        await self._follower.start()
 
     async def stop(self) -> None:
-        if self._task is None:
-            return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await self._follower.stop()
 
     async def _follow(self, loaded: asyncio.Event) -> None:
         # The watch first: what is written while the rest is read comes by it.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 MOST_BUCKETS = 10_000
 """The least recently used is forgotten, which makes it full."""
@@ -51,3 +52,16 @@ class Throttle:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         return bucket.take(now)
+
+    def passes(self, stage: Mapping[str, Any], place: Hashable, route_key: str) -> bool:
+        """By the limits of the route, else of the stage, as API Gateway's second version shows them."""
+        settings = {
+            **(stage.get("DefaultRouteSettings") or {}),
+            **(stage.get("RouteSettings") or {}).get(route_key, {}),
+        }
+        rate, burst = settings.get("ThrottlingRateLimit"), settings.get("ThrottlingBurstLimit")
+        if rate is None and burst is None:
+            return True
+        limit = rate if rate is not None else float(burst or 0)
+        most = burst if burst is not None else max(1, int(limit))
+        return self.take((place, route_key), rate=limit, burst=most)

@@ -12,6 +12,7 @@ Collections of `substrate.Documents` (keys are slash-joined, written only by `co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -118,7 +119,7 @@ class Provisioned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cors(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a function URL; empty members send no header."""
+    """Of a function URL or an HTTP API; empty members send no header."""
 
     allow_origins: list[str] = []
     allow_methods: list[str] = []
@@ -126,6 +127,20 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
     expose_headers: list[str] = []
     allow_credentials: bool = False
     max_age_s: int | None = None
+
+
+def read_cors(given: Mapping[str, Any] | None) -> Cors | None:
+    """Of the members that function URLs and HTTP APIs both have; None for none."""
+    if not given:
+        return None
+    return Cors(
+        allow_origins=given.get("AllowOrigins") or [],
+        allow_methods=given.get("AllowMethods") or [],
+        allow_headers=given.get("AllowHeaders") or [],
+        expose_headers=given.get("ExposeHeaders") or [],
+        allow_credentials=bool(given.get("AllowCredentials")),
+        max_age_s=given.get("MaxAge"),
+    )
 
 
 class FunctionUrl(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,8 @@ from lambent.awsapi.context import Operation, RequestContext
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.frontdoor.authorizers.iam import Authenticator
+from lambent.frontdoor.domains.api import DomainOperations
+from lambent.frontdoor.domains.directory import DomainDirectory
 from lambent.frontdoor.door import FrontDoor
 from lambent.frontdoor.function_urls import FunctionUrls
 from lambent.frontdoor.functions import Functions
@@ -35,7 +37,8 @@ def front_door_operations(settings: Settings, documents: Documents) -> dict[str,
         url = write_address(APIS, api_id, context.region, host=context.host, public_url=settings.public_url)
         return url.replace("http", "ws", 1) if protocol == WEBSOCKET else url
 
-    return {"apigatewayv2": HttpApiOperations(documents, address).operations()}
+    apis, domains = HttpApiOperations(documents, address), DomainOperations(documents)
+    return {"apigatewayv2": {**apis.operations(), **domains.operations()}}
 
 
 async def open_front_door(
@@ -53,14 +56,15 @@ async def open_front_door(
     functions = Functions(directory.resolve, invoker)
     urls = FunctionUrls(documents, resolve=directory.resolve, invoker=invoker, authenticator=authenticator)
     apis = ApiDirectory(documents)
-    for part in (urls, apis):
+    domains = DomainDirectory(documents)
+    for part in (urls, apis, domains):
         await part.start()
         stack.push_async_callback(part.stop)
     http_apis = HttpApis(apis, functions=functions, authenticator=authenticator, outgoing=outgoing)
     web_sockets = WebSocketApis(
         apis, functions=functions, authenticator=authenticator, connections=connections, lifetime=_lifetime(settings)
     )
-    return FrontDoor([urls, http_apis, web_sockets], web_sockets=web_sockets)
+    return FrontDoor([urls, http_apis, web_sockets], find_domain=domains.find, web_sockets=web_sockets)
 
 
 def _lifetime(settings: Settings) -> Lifetime:

@@ -31,6 +31,7 @@ FOLLOWED = (
     "function_urls",
     "policies",
     "http_apis",
+    "domains",
 )
 RETRY_S = 0.1
 SETTLE_PATIENCE_S = 5.0

@@ -513,6 +513,41 @@ def test_an_api_and_its_parts_can_be_listed_changed_and_deleted(node: LambentNod
         gateway.get_api(ApiId=api.id)
 
 
+def test_a_domain_leads_to_the_api_of_the_longest_path_and_to_nothing_else(
+    node: LambentNode, gateway: Any, echo: str
+) -> None:
+    root, shop = create(node, gateway, Target=echo), create(node, gateway, stage="prod")
+    shop.route("GET /items/{id}", shop.integrate(echo))
+    name = "www.test-domain.example"
+    created = gateway.create_domain_name(DomainName=name, Tags={"a": "b"})
+    assert created["DomainNameConfigurations"][0]["DomainNameStatus"] == "AVAILABLE"
+    with pytest.raises(gateway.exceptions.ConflictException):
+        gateway.create_domain_name(DomainName=name)
+    # A name that is known and mapped to nothing: not the node's own API.
+    assert root.ask("/health", host=name)[0] == 404
+    gateway.create_api_mapping(DomainName=name, ApiId=root.id, Stage="$default")
+    mapping = gateway.create_api_mapping(DomainName=name, ApiId=shop.id, Stage="prod", ApiMappingKey="shop/v1")
+    for key, error in (("shop/v1", "Conflict"), ("/shop/", "BadRequest")):
+        with pytest.raises(getattr(gateway.exceptions, f"{error}Exception")):
+            gateway.create_api_mapping(DomainName=name, ApiId=root.id, Stage="$default", ApiMappingKey=key)
+    event = root.event("/shop/v1/items/7?a=1", host=name)
+    assert (event["routeKey"], event["pathParameters"]) == ("GET /items/{id}", {"id": "7"})
+    assert (event["rawPath"], event["requestContext"]["stage"]) == ("/shop/v1/items/7", "prod")
+    assert event["requestContext"]["domainName"] == name
+    assert root.event("/shop/v10", host=f"{name.upper()}:443")["requestContext"]["apiId"] == root.id
+    assert root.ask("/shop/v1/none", host=name)[0] == 404
+    # An API may be had by its domain alone.
+    gateway.update_api(ApiId=root.id, DisableExecuteApiEndpoint=True)
+    assert root.ask("/a")[0] == 404
+    assert root.ask("/a", host=name)[0] == 200
+    gateway.delete_api_mapping(DomainName=name, ApiMappingId=mapping["ApiMappingId"])
+    assert root.event("/shop/v1/items/7", host=name)["requestContext"]["apiId"] == root.id
+    gateway.delete_domain_name(DomainName=name)
+    assert root.ask("/a", host=name)[0] in (403, 404)
+    with pytest.raises(gateway.exceptions.NotFoundException):
+        gateway.get_domain_name(DomainName=name)
+
+
 def test_apis_are_served_again_after_the_node_was_killed(tmp_path: Path) -> None:
     node = LambentNode(tmp_path / "data")
     node.start()

@@ -20,7 +20,7 @@ from lambent.controlplane.lookups import Found, find_function
 from lambent.controlplane.plane import ControlPlane
 from lambent.controlplane.refusals import conflict, invalid, no_function, no_resource, update_in_progress, violated
 from lambent.controlplane.registry import ABSENT, drop, put, repeat
-from lambent.model.function import LATEST, Cors, Function, FunctionUrl
+from lambent.model.function import LATEST, Cors, Function, FunctionUrl, read_cors
 from lambent.substrate.ports import Conflict
 
 Params = dict[str, Any]
@@ -177,14 +177,7 @@ def _parse_cors(given: Params | None) -> Cors | None:
         for header in given.get(member) or ():
             if _HEADER.fullmatch(header) is None:
                 raise invalid(f"Cors.{member}: '{header}' is not the name of a header.")
-    return Cors(
-        allow_origins=given.get("AllowOrigins") or [],
-        allow_methods=given.get("AllowMethods") or [],
-        allow_headers=given.get("AllowHeaders") or [],
-        expose_headers=given.get("ExposeHeaders") or [],
-        allow_credentials=bool(given.get("AllowCredentials")),
-        max_age_s=given.get("MaxAge"),
-    )
+    return read_cors(given)
 
 
 def _show_cors(cors: Cors) -> Params:

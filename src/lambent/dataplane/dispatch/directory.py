@@ -6,7 +6,6 @@ The control plane is never in the path of an invocation: either can restart alon
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from lambent.model.errors import CallerError
 from lambent.model.function import LATEST, SNAP_START, Alias, Function, Provisioned, Version
 from lambent.model.invocation import Target
 from lambent.model.provisioned import Share, divide, share_id
+from lambent.substrate.follower import Follower
 from lambent.substrate.ports import Change, Documents
 
 COLLECTIONS = ("functions", "versions", "aliases", "provisioned")
@@ -53,27 +53,17 @@ class Directory:
         """By function, then by qualifier."""
         self._admissions: dict[str, AccountAdmission] = {}
         self._targets: dict[tuple[str, str], Target] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._follower = Follower(self._follow, "follow functions")
         self.on_version: Callable[[str, str | None], None] = lambda _arn, _revision: None
         self.on_shares: Callable[[str, Sequence[Share]], None] = lambda _function, _shares: None
         """Told all shares of provisioned concurrency that a function (ACCOUNT/NAME) has from now on."""
 
     async def start(self) -> None:
         """Read everything, then follow changes until `stop`."""
-        loaded = asyncio.Event()
-        self._task = asyncio.create_task(self._follow(loaded), name="follow functions")
-        waiter = asyncio.create_task(loaded.wait())
-        await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
-        if self._task.done():
-            self._task.result()
+        await self._follower.start()
 
     async def stop(self) -> None:
-        if self._task is None:
-            return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await self._follower.stop()
 
     def admission(self, account: str) -> AccountAdmission:
         admission = self._admissions.get(account)

@@ -26,7 +26,7 @@ from lambent.frontdoor.payloads import v1, v2
 from lambent.frontdoor.place import APIS, Place
 from lambent.frontdoor.throttling import Throttle
 from lambent.model.errors import CallerError, PlatformError
-from lambent.model.function import Cors
+from lambent.model.function import read_cors
 from lambent.model.invocation import Outcome
 
 if TYPE_CHECKING:
@@ -122,17 +122,19 @@ class HttpApis:
         if found is None:
             return _NOT_FOUND
         stage, raw_path = found
-        rules = _read_cors(api)
+        rules = read_cors(api.settings.get("CorsConfiguration"))
         if rules is not None and (preflight := cors.answer_preflight(rules, call, status=204)) is not None:
             return preflight
-        answer = await self._answer(stage, raw_path, call)
+        answer = await self._answer(stage, raw_path, place, call)
         return cors.apply(rules, call, answer) if rules is not None else answer
 
-    async def _answer(self, stage: _Stage, raw_path: bytes, call: HttpCall) -> HttpAnswer:
+    async def _answer(self, stage: _Stage, raw_path: bytes, place: Place, call: HttpCall) -> HttpAnswer:
         match = stage.router.find(call.method, raw_path)
         if match is None:
             return _NOT_FOUND
-        request = _Request(stage, call, match, raw_path, call.path)
+        # With the path of a domain's mapping, as with the stage where the address has it.
+        shown = place.prefix.decode("latin-1") + call.path if place.domain else call.path
+        request = _Request(stage, call, match, raw_path, shown)
         if not self._passes(request):
             return _TOO_MANY
         try:
@@ -176,15 +178,8 @@ class HttpApis:
         return self._stages[key]
 
     def _passes(self, request: _Request) -> bool:
-        """Limits of the route, else of the stage."""
-        members, key = request.stage.members, request.match.route.key
-        settings = {**(members.get("DefaultRouteSettings") or {}), **(members.get("RouteSettings") or {}).get(key, {})}
-        rate, burst = settings.get("ThrottlingRateLimit"), settings.get("ThrottlingBurstLimit")
-        if rate is None and burst is None:
-            return True
-        limit = rate if rate is not None else float(burst or 0)
-        most = burst if burst is not None else max(1, int(limit))
-        return self._throttle.take((request.stage.api.api_id, request.stage.name, key), rate=limit, burst=most)
+        stage = request.stage
+        return self._throttle.passes(stage.members, (stage.api.api_id, stage.name), request.match.route.key)
 
     # Authorizers
 
@@ -416,17 +411,3 @@ def _read_outcome(outcome: Outcome, version: str) -> HttpAnswer:
         return v2.read_answer(outcome.payload) if version == "2.0" else v1.read_answer(outcome.payload)
     except v2.Malformed:
         return _FAILED
-
-
-def _read_cors(api: Api) -> Cors | None:
-    given = api.settings.get("CorsConfiguration")
-    if not given:
-        return None
-    return Cors(
-        allow_origins=given.get("AllowOrigins") or [],
-        allow_methods=given.get("AllowMethods") or [],
-        allow_headers=given.get("AllowHeaders") or [],
-        expose_headers=given.get("ExposeHeaders") or [],
-        allow_credentials=bool(given.get("AllowCredentials")),
-        max_age_s=given.get("MaxAge"),
-    )

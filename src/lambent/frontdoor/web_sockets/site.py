@@ -239,17 +239,7 @@ class WebSocketApis:
         return Allowed(context={"principalId": verdict.principal_id, **flatten_context(verdict.context)})
 
     def passes(self, stage: _Stage, key: str) -> bool:
-        """Limits of the route, else of the stage."""
-        settings = {
-            **(stage.members.get("DefaultRouteSettings") or {}),
-            **(stage.members.get("RouteSettings") or {}).get(key, {}),
-        }
-        rate, burst = settings.get("ThrottlingRateLimit"), settings.get("ThrottlingBurstLimit")
-        if rate is None and burst is None:
-            return True
-        limit = rate if rate is not None else float(burst or 0)
-        most = burst if burst is not None else max(1, int(limit))
-        return self._throttle.take((stage.api.api_id, stage.name, key), rate=limit, burst=most)
+        return self._throttle.passes(stage.members, (stage.api.api_id, stage.name), key)
 
     async def invoke(self, stage: _Stage, route: Members, event: dict[str, Any], trace_id: str) -> Outcome | None:
         """What the route's function answered; None for a route without one. Raises Failed."""
