@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Around it": {
         "env": "Print the variables that AWS tools need to talk to the node.",
+        "front": "Print the configuration of a proxy before the node.",
         "completion": "Print the completion script of a shell.",
         "version": "Print the version.",
     },

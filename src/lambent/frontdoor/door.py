@@ -16,6 +16,7 @@ import msgspec
 from lambent.awsapi.asgi import Receive, Send, write_while_present
 from lambent.awsapi.http import HttpRequest
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
+from lambent.frontdoor.forwarded import TrustedProxies
 from lambent.frontdoor.place import Place, find_place, split_host
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.identifiers import new_request_id, new_trace_id
@@ -61,10 +62,12 @@ class FrontDoor:
         *,
         find_domain: FindDomain = lambda _host, _path: None,
         web_sockets: WebSocketSite | None = None,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self._sites = sites
         self._find_domain = find_domain
         self._web_sockets = web_sockets
+        self._proxies = proxies or TrustedProxies(())
 
     def serves(self, scope: Scope) -> bool:
         return self._find(scope) is not None
@@ -72,6 +75,7 @@ class FrontDoor:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         place = self._find(scope)
         assert place is not None
+        self._believe(scope)
         if scope["type"] == "websocket":
             await self._serve_web_socket(place, scope, receive, send)
             return
@@ -95,6 +99,15 @@ class FrontDoor:
         except Exception as exc:
             answer = self._explain(exc, call.request_id)
         await writer.write(answer, receive)
+
+    def _believe(self, scope: Scope) -> None:
+        """Client and scheme as a trusted proxy tells them."""
+        peer, port = scope.get("client") or ("", 0)
+        scheme: str = scope.get("scheme", "http")
+        told = {name: _header(scope, name.encode()) for name in ("x-forwarded-for", "x-forwarded-proto")}
+        client, said = self._proxies.read(peer, scheme.replace("ws", "http"), told)
+        scope["client"] = (client, port if client == peer else 0)
+        scope["scheme"] = said.replace("http", "ws") if scheme.startswith("ws") else said
 
     def _find(self, scope: Scope) -> Place | None:
         host, _ = split_host(_header(scope, b"host"), scope.get("scheme", "http"))
@@ -214,4 +227,5 @@ async def _read_body(receive: Receive, limit_bytes: int) -> bytes | None:
 
 
 def _header(scope: Scope, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+    """Several of the name are joined by commas, as they mean the same."""
+    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == wanted)

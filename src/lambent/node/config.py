@@ -87,6 +87,8 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
     max_header_bytes: _Positive = 65_536
     max_connections: _Positive = 20_000
     """Of each process; one more is answered 503."""
+    trusted_proxies: _Texts = []
+    """Addresses or CIDRs of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.domains.api import DomainOperations
 from lambent.frontdoor.domains.directory import DomainDirectory
 from lambent.frontdoor.door import FrontDoor
+from lambent.frontdoor.forwarded import TrustedProxies
 from lambent.frontdoor.function_urls import FunctionUrls
 from lambent.frontdoor.functions import Functions
 from lambent.frontdoor.http_apis.api import HttpApiOperations
@@ -21,6 +22,7 @@ from lambent.frontdoor.http_apis.site import HttpApis
 from lambent.frontdoor.place import APIS, write_address
 from lambent.frontdoor.web_sockets.connections import Connections
 from lambent.frontdoor.web_sockets.site import Lifetime, WebSocketApis
+from lambent.model.errors import OperatorError
 from lambent.model.invocation import Invoker
 from lambent.node.config import Settings
 from lambent.node.late_http import LateHttp
@@ -64,7 +66,16 @@ async def open_front_door(
     web_sockets = WebSocketApis(
         apis, functions=functions, authenticator=authenticator, connections=connections, lifetime=_lifetime(settings)
     )
-    return FrontDoor([urls, http_apis, web_sockets], find_domain=domains.find, web_sockets=web_sockets)
+    return FrontDoor(
+        [urls, http_apis, web_sockets], find_domain=domains.find, web_sockets=web_sockets, proxies=_proxies(settings)
+    )
+
+
+def _proxies(settings: Settings) -> TrustedProxies:
+    try:
+        return TrustedProxies(settings.http.trusted_proxies)
+    except ValueError as exc:
+        raise OperatorError(f"http.trusted_proxies: {exc}; write addresses or networks like 10.0.0.0/8.") from exc
 
 
 def _lifetime(settings: Settings) -> Lifetime:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime
 import http.client
 import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -189,6 +193,54 @@ def test_old_versions_of_tls_are_refused(encrypted: Encrypted) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         with socket.create_connection(("127.0.0.1", encrypted.port), timeout=10) as sock:
             context.wrap_socket(sock, server_hostname="node.example")
+
+
+def test_caddy_with_the_configuration_that_is_printed_speaks_http_2_before_the_node(
+    authority: Authority, tmp_path: Path
+) -> None:
+    port, admin = free_port(), free_port()
+    certificate, key = authority.issue("node.localhost", "caddy")
+    environ = {"LAMBENT_HTTP_TRUSTED_PROXIES": "127.0.0.1"}
+    with LambentNode(tmp_path / "data", environ=environ).running() as node:
+        encrypted = Encrypted(node, port, authority)
+        command = [sys.executable, "-m", "lambent", "front", "caddy", "--name", f"node.localhost:{port}"]
+        command += ["--upstream", urlsplit(node.endpoint).netloc, "--certificate", str(certificate), "--key", str(key)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        options = f"{{\n\tadmin 127.0.0.1:{admin}\n\tauto_https disable_redirects\n}}\n"
+        (tmp_path / "Caddyfile").write_text(options + printed)
+        # Where the wheel puts its program: beside Python's.
+        caddy = Path(sys.executable).with_name("caddy")
+        own = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        with subprocess.Popen(
+            [caddy, "run", "--config", tmp_path / "Caddyfile", "--adapter", "caddyfile"],
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **own},
+        ) as running:
+            try:
+                wait_for_port(port)
+                url = f"https://node.localhost:{port}{encrypted.path}"
+                asked = ["curl", "-s", "--http2", "--cacert", str(authority.file), "-w", "\n%{http_version}", url]
+                asked += ["--resolve", f"node.localhost:{port}:127.0.0.1"]
+                answered = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+            finally:
+                running.terminate()
+    body, _, version = answered.rpartition("\n")
+    event = json.loads(body)
+    assert version == "2"
+    assert event["headers"]["x-forwarded-proto"] == "https"
+    assert event["requestContext"]["http"]["sourceIp"] == "127.0.0.1"
+
+
+def wait_for_port(port: int) -> None:
+    deadline_at = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline_at
+            time.sleep(0.05)
+        else:
+            return
 
 
 @pytest.mark.parametrize(
