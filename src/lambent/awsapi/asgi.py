@@ -11,6 +11,16 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+class BrokenOff(Exception):
+    """An answer cannot go on and its status is out: raised to the server, which breaks the connection off. Whoever
+    raises it has said why where it belongs; the server has nothing to add."""
+
+
+def run_on(task: asyncio.Task[Any]) -> None:
+    """What nobody waits for any more may end as it likes."""
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
 async def write_while_present(receive: Receive, writing: Coroutine[Any, Any, None]) -> None:
     """Carry out `writing`, which is cancelled when the client leaves. Raises what it raises."""
     gone = asyncio.create_task(_wait_gone(receive), name="wait for the client to leave")

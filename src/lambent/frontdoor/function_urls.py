@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lambent.awsapi.asgi import BrokenOff, run_on
 from lambent.frontdoor import cors
 from lambent.frontdoor.authorizers import iam
 from lambent.frontdoor.authorizers.decision import Forbidden
@@ -118,6 +119,7 @@ class FunctionUrls:
         running = asyncio.create_task(
             self._invoker.invoke(target, invocation, stream), name=f"stream {target.version.name}"
         )
+        run_on(running)
         try:
             if not await stream.wait_begun():
                 return _read_outcome(await running)
@@ -175,10 +177,6 @@ async def _read_streamed(stream: ResponseStream, running: Awaitable[Outcome]) ->
     return HttpAnswer(status=prelude.status, headers=prelude.headers, body=_pieces(stream, prelude, running))
 
 
-class Broken(Exception):
-    """The function failed in the middle of its answer: the client must not take it for whole."""
-
-
 async def _pieces(stream: ResponseStream, prelude: Prelude, running: Awaitable[Outcome]) -> AsyncIterator[bytes]:
     try:
         if prelude.rest:
@@ -187,6 +185,7 @@ async def _pieces(stream: ResponseStream, prelude: Prelude, running: Awaitable[O
             yield piece
         outcome = await running
         if outcome.function_error:
-            raise Broken(outcome.error_type)
+            # The client must not take it for whole.
+            raise BrokenOff(outcome.error_type)
     finally:
         stream.cancel()

@@ -16,6 +16,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from tests.conftest import Deploy, Deployed
 
+from lambent.testing.node import LambentNode
+
 SOURCE = """
 import base64, json, time
 
@@ -285,7 +287,10 @@ def test_a_streaming_url_sends_each_piece_when_it_is_written(deploy: Deploy) -> 
     connection.close()
 
 
-def test_a_stream_that_breaks_is_never_taken_for_whole(deploy: Deploy) -> None:
+def test_a_stream_that_breaks_is_never_taken_for_whole_and_is_no_fault_of_the_nodes(
+    deploy: Deploy, node: LambentNode
+) -> None:
+    said = len(node.output)
     site = Site(deploy(STREAMING, Timeout=10), InvokeMode="RESPONSE_STREAM")
     connection = site.open()
     connection.request("GET", "/breaks", headers={"Host": site.host})
@@ -294,6 +299,7 @@ def test_a_stream_that_breaks_is_never_taken_for_whole(deploy: Deploy) -> None:
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         response.read()
     connection.close()
+    assert "ASGI" not in node.output[said:]
 
 
 def test_a_buffered_function_behind_a_streaming_url_is_answered_whole(deploy: Deploy) -> None:

@@ -19,6 +19,8 @@ import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from lambent.awsapi.asgi import BrokenOff
+
 MAX_LINE_BYTES = 65_536
 """Of a request's target; the parser itself takes no more."""
 
@@ -31,6 +33,7 @@ _REFUSED_METHODS = frozenset((b"TRACE", b"CONNECT"))
 # Not uvicorn's own: it writes a line for every bad request, and whoever sends them would fill the log.
 _log = logging.getLogger("lambent.http")
 _log.setLevel(logging.ERROR)
+_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], BrokenOff)))
 
 
 CLIENT_CERTIFICATE = "lambent.client_certificate"

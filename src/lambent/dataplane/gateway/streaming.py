@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from lambent.awsapi.asgi import Receive, Send, write_while_present
+from lambent.awsapi.asgi import Receive, Send, run_on, write_while_present
 from lambent.awsapi.context import RequestContext
 from lambent.awsapi.event_stream import CONTENT_TYPE, encode_event
 from lambent.awsapi.http import HttpRequest, HttpResponse
@@ -43,6 +43,7 @@ class StreamingInvokeEdge:
         running = asyncio.create_task(
             self._invoker.invoke(target, invocation, stream), name=f"stream {target.version.name}"
         )
+        run_on(running)
         try:
             if not await stream.wait_begun():
                 # It failed before it began, or has an answer in one piece.
