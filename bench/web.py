@@ -8,7 +8,6 @@ Floor and subject take turns; each ratio is the median of the turns.
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
 import json
 import os
 import statistics
@@ -23,9 +22,9 @@ from typing import Any
 import boto3
 from bench.run import HELLO, load, port_of, say
 from botocore.config import Config
-from packaging.requirements import Requirement
 
 from lambent.testing.node import LambentNode, make_zip
+from lambent.testing.packages import collect_package
 
 HERE = Path(__file__).parent
 TURNS = 3
@@ -61,23 +60,6 @@ def connect(node: LambentNode, service: str) -> Any:
     os.environ.update(node.environ())
     config = Config(retries={"max_attempts": 0})
     return boto3.session.Session(profile_name="lambent").client(service, config=config)
-
-
-def package(*names: str) -> dict[str, str | bytes]:
-    """The files of installed distributions and of all that they need, as `lambent deploy` would package them."""
-    files: dict[str, str | bytes] = {}
-    waiting, known = list(names), set[str]()
-    while waiting:
-        name = waiting.pop()
-        if name in known:
-            continue
-        known.add(name)
-        for file in importlib.metadata.files(name) or ():
-            if not str(file).startswith("..") and "__pycache__" not in str(file):
-                files[str(file)] = file.read_binary()
-        needed = (Requirement(text) for text in importlib.metadata.requires(name) or ())
-        waiting += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    return files
 
 
 def deploy(client: Any, name: str, files: Mapping[str, str | bytes], **parameters: Any) -> str:
@@ -166,7 +148,9 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
     arn = client.get_function(FunctionName="hello")["Configuration"]["FunctionArn"]
     api = gateway.create_api(Name="bench", ProtocolType="HTTP", Target=arn)["ApiId"]
     streaming = deploy(client, "streaming", {"app.py": STREAMING}, InvokeMode="RESPONSE_STREAM")
-    fastapi = deploy(client, "fastapi", {**package("fastapi"), "main.py": FASTAPI}, Handler="main:app", MemorySize=512)
+    fastapi = deploy(
+        client, "fastapi", {**collect_package("fastapi"), "main.py": FASTAPI}, Handler="main:app", MemorySize=512
+    )
     plain = {
         "bare uvicorn": (BARE_PORT, get("/")),
         "function URL": (port, get(f"/_lambent/url/{hello}/")),

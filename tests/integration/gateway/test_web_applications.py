@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.metadata
 import json
 import time
 from typing import Any
@@ -13,6 +12,7 @@ from tests.conftest import Deploy, Deployed, connect
 from tests.integration.gateway.test_function_urls import Site
 
 from lambent.testing.node import LambentNode
+from lambent.testing.packages import collect_package
 
 ASGI = """
 import asyncio, json, os, time
@@ -49,16 +49,6 @@ app = Flask(__name__)
 def hello(name):
     return render_template_string("<p>{{ name }} {{ who }}</p>", name=name, who=request.form.get("who", ""))
 """
-
-
-def package(*distributions: str) -> dict[str, str | bytes]:
-    """The files of installed distributions, as `lambent deploy` puts them into a package."""
-    files: dict[str, str | bytes] = {}
-    for name in distributions:
-        for file in importlib.metadata.files(name) or ():
-            if not str(file).startswith("..") and "__pycache__" not in str(file):
-                files[str(file)] = file.read_binary()
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +106,7 @@ def test_an_application_starts_anew_in_each_fork_of_a_template(deploy: Deploy) -
 
 
 def test_a_flask_application_with_its_packages_is_served(deploy: Deploy) -> None:
-    files = package("flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "blinker", "click")
+    files = collect_package("flask", "werkzeug", "jinja2", "markupsafe", "itsdangerous", "blinker", "click")
     site = Site(deploy({**files, "main.py": FLASK}, Handler="main:app", Timeout=10, MemorySize=256))
     form: dict[str, Any] = {"Content-Type": "application/x-www-form-urlencoded"}
     status, _, body = site.ask("/hello/%C3%B6", method="POST", body=b"who=me", headers=form)
@@ -148,7 +138,7 @@ def work(message: func.QueueMessage, done: func.Out[str]) -> None:
 
 
 def test_a_function_of_googles_framework_runs_unmodified(deploy: Deploy) -> None:
-    files = package(
+    files = collect_package(
         "functions-framework", "cloudevents", "deprecation", "packaging", "python-dateutil", "six", "flask", "werkzeug",
         "jinja2", "markupsafe", "itsdangerous", "blinker", "click", "watchdog",
     )  # fmt: skip
@@ -158,7 +148,7 @@ def test_a_function_of_googles_framework_runs_unmodified(deploy: Deploy) -> None
 
 
 def test_an_application_for_azure_runs_unmodified(deploy: Deploy, node: LambentNode) -> None:
-    files = package("azure-functions", "werkzeug", "markupsafe")
+    files = collect_package("azure-functions", "werkzeug", "markupsafe")
     function = deploy({**files, "function_app.py": AZURE}, Handler="function_app:app", Timeout=10, MemorySize=256)
     status, _, body = Site(function).ask("/api/hello/you", method="POST", body=b"!")
     assert (status, body) == (200, b"you!")
