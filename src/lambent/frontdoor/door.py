@@ -24,6 +24,7 @@ from lambent.model.identifiers import new_request_id, new_trace_id
 log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
+_PLACE = "lambent.place"
 
 FindDomain = Callable[[str, bytes], Place | None]
 """(host, raw path) to what a custom domain leads to."""
@@ -70,10 +71,14 @@ class FrontDoor:
         self._proxies = proxies or TrustedProxies(())
 
     def serves(self, scope: Scope) -> bool:
-        return self._find(scope) is not None
+        place = self._find(scope)
+        if place is not None:
+            # For `serve`, which comes next.
+            scope[_PLACE] = place
+        return place is not None
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        place = self._find(scope)
+        place: Place | None = scope.pop(_PLACE, None) or self._find(scope)
         assert place is not None
         self._believe(scope)
         if scope["type"] == "websocket":

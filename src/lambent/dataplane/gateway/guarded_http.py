@@ -7,6 +7,7 @@
 # Rule 2: whatever is refused is answered once and ends its connection, after what is still being answered.
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 import math
@@ -66,6 +67,42 @@ class Phase(enum.Enum):
     BODY = "body"
     ANSWERING = "answering"
     IDLE = "idle"
+
+
+class _OneWrite:
+    """A transport that keeps the head of an answer until its body comes, which nearly always is at once: the client is
+    woken once, and the kernel asked once."""
+
+    __slots__ = ("_head", "_is_first", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._is_first = True
+
+    def write(self, data: bytes) -> None:
+        if self._is_first:
+            self._is_first = False
+            self._head = data
+            self._loop.call_soon(self._flush)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        else:
+            self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -166,6 +203,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.check_head()
         super().on_headers_complete()
         self._phase = Phase.BODY
+        if self.cycle is not None and not self.expect_100_continue:
+            self.cycle.transport = _OneWrite(self.transport, self.loop)  # type: ignore[assignment]
         if self.parser.should_upgrade() and not self._should_upgrade():
             # What follows on this connection is not parsed any more.
             self.cycle.keep_alive = False
