@@ -444,6 +444,9 @@ def test_a_server_behind_a_route_is_asked_with_mapped_parameters(
     assert "x-secret" not in headers
     assert json.loads(body) == {"path": "/echo/a/b?c=d&who=me", "method": "POST", "body": "hello"}
     _, _, sent, _ = outside.asked[-1]
+    # What stands for a variable stays a part of the path.
+    asked = json.loads(api.ask("/to/a%3Fadmin=1%23/b%20c", method="POST")[2])
+    assert asked["path"].startswith("/echo/a%3Fadmin%3D1%23/b%20c?who=")
     assert sent["x-stage"] == "$default"
     assert "x-private" not in sent
     assert sent["x-forwarded-for"] == "127.0.0.1"

@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from lambent.frontdoor.call import HttpAnswer, HttpCall, is_field
 
+_IN_A_PATH = "/%!$&'()*+,;=:@~"
 _TEMPLATE = re.compile(r"\$\{([^}]*)\}")
 _KEY = re.compile(r"(append|overwrite|remove):(?:(header|querystring)\.(.+)|(path|statuscode))")
 
@@ -104,7 +105,7 @@ def map_request(
             continue
         action, area, name, whole = matched.groups()
         if whole == "path":
-            path = variables.fill(value)
+            path = quote(variables.fill(value), safe=_IN_A_PATH)
         elif area == "header":
             headers = _change(headers, action, name.lower(), variables.fill(value))
         elif area == "querystring":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -331,7 +332,8 @@ class HttpApis:
         call = request.call
         url = fill(integration["IntegrationUri"], request.stage.variables)
         for name, value in request.match.parameters.items():
-            url = url.replace("{" + name + "}", value).replace("{" + name + "+}", value)
+            # Encoded: what a client writes for a variable is a part of the path and nothing else.
+            url = url.replace("{" + name + "}", quote(value, safe="")).replace("{" + name + "+}", quote(value))
         method = integration.get("IntegrationMethod", "ANY")
         headers = [
             (name, value)
