@@ -333,7 +333,9 @@ class HttpApis:
         url = fill(integration["IntegrationUri"], request.stage.variables)
         for name, value in request.match.parameters.items():
             # Encoded: what a client writes for a variable is a part of the path and nothing else.
-            url = url.replace("{" + name + "}", quote(value, safe="")).replace("{" + name + "+}", quote(value))
+            is_greedy = "{" + name + "+}" in request.match.route.key
+            encoded = quote(value, safe="/" if is_greedy else "")
+            url = url.replace("{" + name + "}", encoded).replace("{" + name + "+}", encoded)
         method = integration.get("IntegrationMethod", "ANY")
         headers = [
             (name, value)
