@@ -143,9 +143,10 @@ def _lower(patterns: Any) -> list[str]:
 
 def _names(patterns: Any, value: str) -> bool:
     listed = patterns if isinstance(patterns, list) else [patterns]
-    return any(isinstance(pattern, str) and _matches(pattern, value) for pattern in listed)
+    return any(isinstance(pattern, str) and names_resource(pattern, value) for pattern in listed)
 
 
-def _matches(pattern: str, value: str) -> bool:
+def names_resource(pattern: str, value: str) -> bool:
+    """Whether a policy's pattern, with `*` and `?`, names the ARN."""
     expression = "".join(".*" if part == "*" else "." if part == "?" else re.escape(part) for part in pattern)
     return re.fullmatch(expression, value, re.S) is not None

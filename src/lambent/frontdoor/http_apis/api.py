@@ -15,6 +15,7 @@ from lambent.awsapi.pagination import cut_page
 from lambent.frontdoor.http_apis.model import HTTP, WEBSOCKET, Api, Configuration, Members
 from lambent.frontdoor.http_apis.routing import DEFAULT, BadKey, parse_key
 from lambent.frontdoor.http_apis.store import ApiStore, not_found
+from lambent.frontdoor.references import function_reference
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Documents
 
@@ -110,7 +111,7 @@ class HttpApiOperations:
             self._create_quickly(api, params)
         elif params.get("RouteKey"):
             raise bad_request("RouteKey is only for quick create: name a Target, too.")
-        await self._store.add(api)
+        await self._store.add(context.account, api.api_id, api)
         return self._show_api(context, api)
 
     async def get_api(self, context: RequestContext, params: Params) -> Params:
@@ -617,19 +618,6 @@ class _IntegrationResponses(_Noun):
     def all(self, api: Api, params: Params) -> dict[str, Members]:
         _find(api.configuration.integrations, "Integration", params["IntegrationId"])
         return api.configuration.integration_responses.setdefault(params["IntegrationId"], {})
-
-
-_FUNCTION_ARN = re.compile(
-    r"(?:arn:aws[a-z-]*:apigateway:[a-z0-9-]+:lambda:path/2015-03-31/functions/)?"
-    r"(arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_${}.-]+(?::[A-Za-z0-9_${}.-]+)?)"
-    r"(?:/invocations)?"
-)
-
-
-def function_reference(uri: str) -> str:
-    """The ARN of the function that a URI names, stage variables in it as they are; empty for another URI."""
-    matched = _FUNCTION_ARN.fullmatch(uri)
-    return matched[1] if matched is not None else ""
 
 
 def check_key(api: Api, key: str) -> None:

@@ -24,7 +24,7 @@ from lambent.frontdoor.authorizers.identity_sources import read_sources
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.door import read_call
 from lambent.frontdoor.functions import EventTooLarge, Functions, TimedOut
-from lambent.frontdoor.http_apis.api import function_reference
+from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import WEBSOCKET, Api, Configuration, Members
 from lambent.frontdoor.http_apis.parameters import Variables
