@@ -66,7 +66,9 @@ class RecordStore(Generic[Record]):
         try:
             await self._documents.commit([write, *also(record)])
         except Conflict:
-            raise CallerError("ConflictException", f"{id_} is being changed by others; try again.", status=409) from None
+            raise CallerError(
+                "ConflictException", f"{id_} is being changed by others; try again.", status=409
+            ) from None
 
     async def _read(self, account: str, id_: str) -> tuple[Record, int]:
         document = await self._documents.get(self._collection, f"{account}/{id_}")

@@ -158,9 +158,7 @@ def new_configuration() -> Configuration:
     root_id = new_id(10)
     configuration = Configuration(
         resources={root_id: {"id": root_id, "path": "/", "resourceMethods": {}}},
-        models={
-            model["name"]: {**model, "id": new_id(6)} for model in copy.deepcopy([_EMPTY_MODEL, _ERROR_MODEL])
-        },
+        models={model["name"]: {**model, "id": new_id(6)} for model in copy.deepcopy([_EMPTY_MODEL, _ERROR_MODEL])},
     )
     configuration.settings |= {
         "apiKeySource": "HEADER",
@@ -217,7 +215,9 @@ def _api_of(params: Params) -> str:
     """Of `arn:aws:apigateway:REGION::/restapis/ID` or a stage of it. Raises CallerError."""
     parts = params["resourceArn"].partition("::/restapis/")[2].split("/")
     if not parts[0]:
-        raise bad_request(f"Invalid ARN specified: '{params['resourceArn']}' is not that of a REST API or of its stage.")
+        raise bad_request(
+            f"Invalid ARN specified: '{params['resourceArn']}' is not that of a REST API or of its stage."
+        )
     return str(parts[0])
 
 

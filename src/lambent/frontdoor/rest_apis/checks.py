@@ -15,7 +15,9 @@ SERVED_TYPES = ("AWS_PROXY", "HTTP_PROXY", "MOCK", "HTTP", "AWS")
 _PASSTHROUGH = ("WHEN_NO_MATCH", "WHEN_NO_TEMPLATES", "NEVER")
 _LONGEST_MS, _LONGEST_STREAM_MS = 300_000, 900_000
 _LEAST_MS = 50
-_REQUEST_PARAMETER = re.compile(r"method\.request\.(path|querystring|multivaluequerystring|header|multivalueheader)\..+")
+_REQUEST_PARAMETER = re.compile(
+    r"method\.request\.(path|querystring|multivaluequerystring|header|multivalueheader)\..+"
+)
 _INTEGRATION_PARAMETER = re.compile(r"integration\.request\.(path|querystring|header)\..+")
 _AUTHORIZATION = {
     "CUSTOM": ("TOKEN", "REQUEST"),
@@ -106,5 +108,9 @@ def _is_literal(value: str) -> bool:
 
 def _check_path_parameter(name: str, resource: Members) -> None:
     area, _, variable = name.removeprefix("method.request.").partition(".")
-    if area == "path" and "{" + variable + "}" not in resource["path"] and "{" + variable + "+}" not in resource["path"]:
+    if (
+        area == "path"
+        and "{" + variable + "}" not in resource["path"]
+        and "{" + variable + "+}" not in resource["path"]
+    ):
         raise bad_request(f"Invalid mapping expression specified: the path has no variable '{variable}'")

@@ -25,9 +25,7 @@ class Default(NamedTuple):
 
 
 DEFAULTS = {
-    "ACCESS_DENIED": Default(
-        403, "User is not authorized to access this resource", "AccessDeniedException", "Message"
-    ),
+    "ACCESS_DENIED": Default(403, "User is not authorized to access this resource", "AccessDeniedException", "Message"),
     "API_CONFIGURATION_ERROR": Default(500, "Internal server error", "InternalServerErrorException"),
     "AUTHORIZER_CONFIGURATION_ERROR": Default(500, "Internal server error", "AuthorizerConfigurationException"),
     "AUTHORIZER_FAILURE": Default(500, "Internal server error", "AuthorizerFailureException"),

@@ -218,7 +218,11 @@ class PartOperations:
         return {"items": [gateway_responses.show(configuration, kind) for kind in gateway_responses.DEFAULTS]}
 
     async def update_gateway_response(self, context: RequestContext, params: Params) -> Params:
-        rules = {"/statusCode": patches.TEXT, "/responseParameters/*": patches.TEXT, "/responseTemplates/*": patches.TEXT}
+        rules = {
+            "/statusCode": patches.TEXT,
+            "/responseParameters/*": patches.TEXT,
+            "/responseTemplates/*": patches.TEXT,
+        }
 
         def work(configuration: Configuration) -> Members:
             known = gateway_responses.show(configuration, params["responseType"])
@@ -282,7 +286,9 @@ def check_authorizer(authorizer: Members) -> None:
     if kind == "TOKEN" and (len(sources) != 1 or not sources[0].startswith("method.request.header.")):
         raise bad_request("identitySource of a TOKEN authorizer must be one header, like method.request.header.NAME")
     if kind == "REQUEST" and not sources and ttl_s:
-        raise bad_request("identitySource is needed to keep answers: name one, or set authorizerResultTtlInSeconds to 0.")
+        raise bad_request(
+            "identitySource is needed to keep answers: name one, or set authorizerResultTtlInSeconds to 0."
+        )
     if authorizer.get("identityValidationExpression"):
         check_pattern("identityValidationExpression", authorizer["identityValidationExpression"])
 

@@ -22,6 +22,7 @@ Rules = Mapping[str, str]
 
 _OPERATIONS = ("add", "remove", "replace", "copy")
 
+
 def apply(members: Members, operations: Iterable[Mapping[str, Any]] | None, rules: Rules) -> Members:
     """A changed copy. Raises CallerError `BadRequestException` naming the operation and what is permitted."""
     changed = copy.deepcopy(members)
@@ -29,11 +30,13 @@ def apply(members: Members, operations: Iterable[Mapping[str, Any]] | None, rule
         _apply(changed, operation, rules)
     return changed
 
+
 def split(path: str) -> list[str]:
     """A path's names. Raises CallerError."""
     if not path.startswith("/"):
         raise bad_request(f"Invalid patch path '{path}' specified: it must begin with a slash.")
     return [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
+
 
 def convert(kind: str, value: Any, path: str) -> Any:
     """Raises CallerError."""
@@ -52,8 +55,10 @@ def convert(kind: str, value: Any, path: str) -> Any:
         return str(value).lower() == "true"
     return value
 
+
 def bad_request(message: str) -> CallerError:
     return CallerError("BadRequestException", message)
+
 
 def _apply(members: Members, operation: Mapping[str, Any], rules: Rules) -> None:
     action, path = operation.get("op"), operation.get("path") or ""
@@ -76,15 +81,15 @@ def _apply(members: Members, operation: Mapping[str, Any], rules: Rules) -> None
     else:
         _write(members, names, convert(kind, value, path))
 
+
 def _find(names: list[str], rules: Rules, path: str) -> str:
     for pattern, kind in rules.items():
         expected = pattern[1:].split("/")
-        if len(expected) == len(names) and all(
-            part in ("*", name) for part, name in zip(expected, names, strict=True)
-        ):
+        if len(expected) == len(names) and all(part in ("*", name) for part, name in zip(expected, names, strict=True)):
             return kind
     permitted = ", ".join(rules)
     raise bad_request(f"Invalid patch path '{path}' specified. Must be one of: [{permitted}]")
+
 
 def _change_items(members: Members, names: list[str], action: str, value: Any, rules: Rules) -> None:
     """`/list/VALUE`, or `/list` with the value in the operation."""
@@ -106,14 +111,17 @@ def _change_items(members: Members, names: list[str], action: str, value: Any, r
     elif value not in items:
         _write(members, names, [*items, value])
 
+
 def _take(members: Members, names: list[str], value: str) -> None:
     _write(members, names, [item for item in _read(members, names) or [] if item != value])
+
 
 def _read(members: Members, names: list[str]) -> Any:
     value: Any = members
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
 
 def _write(members: Members, names: list[str], value: Any) -> None:
     for name in names[:-1]:
@@ -122,6 +130,7 @@ def _write(members: Members, names: list[str], value: Any) -> None:
             inner = members[name] = {}
         members = inner
     members[names[-1]] = value
+
 
 def _remove(members: Members, names: list[str]) -> None:
     for name in names[:-1]:

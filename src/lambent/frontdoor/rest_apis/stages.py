@@ -273,7 +273,7 @@ def _set_method(stage: Members, operation: Mapping[str, str]) -> bool:
         return False
     settings = stage.setdefault("methodSettings", {})
     # As the contract shows them: the path without its first slash.
-    key = f"{names[0] if names[0] == '*' else names[0].lstrip('/') or '/'}/{names[1]}"
+    key = f"{names[0] if names[0] == '*' else names[0].lstrip('/') or '~1'}/{names[1]}"
     if len(names) == 2 and operation.get("op") == "remove":
         settings.pop(key, None)
         return True
