@@ -34,6 +34,7 @@ ENDPOINTS = {
     "sns": Endpoint("sns", api_version="2010-03-31"),
     "events": Endpoint("events", target_prefix="AWSEvents"),
     "scheduler": Endpoint("scheduler"),
+    "apigateway": Endpoint("apigateway"),
     "apigatewayv2": Endpoint("apigateway", path_prefix=b"/v2/"),
     "s3": Endpoint("s3"),
     "ses": Endpoint("ses", api_version="2010-12-01"),
@@ -44,7 +45,7 @@ ENDPOINTS = {
 _DEFAULT = "lambda"
 _NOT_FOR_FUNCTIONS = ("lambda", "apigateway", "apigatewayv2")
 _BY_TARGET = {endpoint.target_prefix: name for name, endpoint in ENDPOINTS.items() if endpoint.target_prefix}
-_BY_SIGNATURE = {endpoint.signing_name: name for name, endpoint in ENDPOINTS.items()}
+_BY_SIGNATURE = {endpoint.signing_name: name for name, endpoint in ENDPOINTS.items() if not endpoint.path_prefix}
 _BY_PATH = {endpoint.path_prefix: name for name, endpoint in ENDPOINTS.items() if endpoint.path_prefix}
 _BY_VERSION = {endpoint.api_version: name for name, endpoint in ENDPOINTS.items() if endpoint.api_version}
 _SCOPE = re.compile(r"(?:Credential=|X-Amz-Credential=)[^,&\s]*?(?:/|%2F)([a-z0-9-]{1,64})(?:/|%2F)aws4_request", re.I)

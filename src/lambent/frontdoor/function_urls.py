@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from lambent.awsapi.asgi import BrokenOff, run_on
 from lambent.frontdoor import cors
 from lambent.frontdoor.authorizers import iam
 from lambent.frontdoor.authorizers.decision import Forbidden
 from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.payloads import v2
-from lambent.frontdoor.payloads.streamed import Prelude, PreludeReader
 from lambent.frontdoor.place import URLS, Place
 from lambent.frontdoor.records import Followed
+from lambent.frontdoor.streamed_functions import stream_function
 from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.model.function import LATEST, FunctionUrl, Policy
 from lambent.model.invocation import Invocation, Invoker, Outcome, Target
-from lambent.model.streams import ResponseStream
 from lambent.substrate.ports import Documents
 
 COLLECTION, POLICIES = "function_urls", "policies"
@@ -108,25 +105,14 @@ class FunctionUrls:
         try:
             target = self._resolve(url.account, url.region, url.function, qualifier)
             if url.invoke_mode == "RESPONSE_STREAM":
-                return await self._stream(target, invocation)
+                streamed = await stream_function(self._invoker, target, invocation)
+                return streamed if isinstance(streamed, HttpAnswer) else _read_outcome(streamed)
             outcome = await self._invoker.invoke(target, invocation)
         except CallerError as exc:
             return explain(exc)
+        except v2.Malformed:
+            return _BAD_GATEWAY
         return _read_outcome(outcome)
-
-    async def _stream(self, target: Target, invocation: Invocation) -> HttpAnswer:
-        stream = ResponseStream()
-        running = asyncio.create_task(
-            self._invoker.invoke(target, invocation, stream), name=f"stream {target.version.name}"
-        )
-        run_on(running)
-        try:
-            if not await stream.wait_begun():
-                return _read_outcome(await running)
-            return await _read_streamed(stream, running)
-        except BaseException:
-            stream.cancel()
-            raise
 
     def _is_public(self, url: FunctionUrl) -> bool:
         policy = self._policies.get(f"{url.account}/{url.function}/{url.qualifier}")
@@ -160,32 +146,3 @@ def _read_outcome(outcome: Outcome) -> HttpAnswer:
         return v2.read_answer(outcome.payload)
     except v2.Malformed:
         return _BAD_GATEWAY
-
-
-async def _read_streamed(stream: ResponseStream, running: Awaitable[Outcome]) -> HttpAnswer:
-    """The head as soon as it is known; the pieces as they come."""
-    reader = PreludeReader(stream)
-    try:
-        prelude = await reader.read()
-    except v2.Malformed:
-        stream.cancel()
-        await running
-        return _BAD_GATEWAY
-    if prelude is None:
-        # It failed before it had said what it answers.
-        return _read_outcome(await running)
-    return HttpAnswer(status=prelude.status, headers=prelude.headers, body=_pieces(stream, prelude, running))
-
-
-async def _pieces(stream: ResponseStream, prelude: Prelude, running: Awaitable[Outcome]) -> AsyncIterator[bytes]:
-    try:
-        if prelude.rest:
-            yield prelude.rest
-        while piece := await stream.read():
-            yield piece
-        outcome = await running
-        if outcome.function_error:
-            # The client must not take it for whole.
-            raise BrokenOff(outcome.error_type)
-    finally:
-        stream.cancel()

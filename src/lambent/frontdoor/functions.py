@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from lambent.frontdoor.call import HttpAnswer
+from lambent.frontdoor.streamed_functions import stream_function
 from lambent.model import limits
 from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_request_id
@@ -34,6 +36,18 @@ class Functions:
     async def invoke(self, account: str, arn: str, event: dict[str, Any], *, timeout_ms: int, trace_id: str) -> Outcome:
         """Of a function of that account. Raises CallerError, EventTooLarge, TimedOut."""
         payload = msgspec.json.encode(event)
+        return await self.invoke_with(account, arn, payload, timeout_ms=timeout_ms, trace_id=trace_id)
+
+    async def stream(self, account: str, arn: str, event: dict[str, Any], *, trace_id: str) -> HttpAnswer | Outcome:
+        """As it is written. Raises CallerError, EventTooLarge, `v2.Malformed`."""
+        payload = msgspec.json.encode(event)
+        if len(payload) > limits.SYNC_PAYLOAD_BYTES:
+            raise EventTooLarge
+        invocation = Invocation(request_id=new_request_id(), payload=payload, trace_id=trace_id)
+        return await stream_function(self._invoker, self.resolve(account, arn), invocation)
+
+    async def invoke_with(self, account: str, arn: str, payload: bytes, *, timeout_ms: int, trace_id: str) -> Outcome:
+        """With a payload that a template has made. Raises CallerError, EventTooLarge, TimedOut."""
         if len(payload) > limits.SYNC_PAYLOAD_BYTES:
             raise EventTooLarge
         target = self.resolve(account, arn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -44,7 +44,7 @@ class RecordStore(Generic[Record]):
         account: str,
         id_: str,
         work: Callable[[Record], Result],
-        also: Callable[[], list[Write]] = list,
+        also: Callable[[], Sequence[Write]] = tuple,
     ) -> Result:
         """Run `work` on the record and write what it made of it, together with what `also` names after it has run.
 
@@ -60,7 +60,7 @@ class RecordStore(Generic[Record]):
             return result
         raise CallerError("ConflictException", f"{id_} is being changed by others; try again.", status=409)
 
-    async def remove(self, account: str, id_: str, also: Callable[[Record], list[Write]] = lambda _: []) -> None:
+    async def remove(self, account: str, id_: str, also: Callable[[Record], Sequence[Write]] = lambda _: ()) -> None:
         record, revision = await self._read(account, id_)
         write = Write(collection=self._collection, key=f"{account}/{id_}", value=None, expect=revision)
         try:

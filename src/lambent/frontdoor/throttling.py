@@ -60,8 +60,12 @@ class Throttle:
             **(stage.get("RouteSettings") or {}).get(route_key, {}),
         }
         rate, burst = settings.get("ThrottlingRateLimit"), settings.get("ThrottlingBurstLimit")
+        return self.take_limits((place, route_key), rate, burst)
+
+    def take_limits(self, key: Hashable, rate: float | None, burst: int | None) -> bool:
+        """With one of the limits alone the other follows from it; without both everything passes."""
         if rate is None and burst is None:
             return True
         limit = rate if rate is not None else float(burst or 0)
         most = burst if burst is not None else max(1, int(limit))
-        return self.take((place, route_key), rate=limit, burst=most)
+        return self.take(key, rate=limit, burst=most)

@@ -48,6 +48,7 @@ from lambent.dataplane.sandbox.states import State
 from lambent.dataplane.sandbox.zygotes import Zygotes
 from lambent.events.storage.edge import StorageEdge
 from lambent.frontdoor.place import URLS, write_address
+from lambent.frontdoor.rest_apis.quotas import Quotas
 from lambent.identity.accounts import AccessKey, Account, Accounts
 from lambent.identity.authentication import OpenAuthenticator, SignatureAuthenticator
 from lambent.identity.profile import write_profile
@@ -364,7 +365,10 @@ async def build(
             account=account.id,
         )
         code_buckets.storage = event_plane.storage
-    services = join_services(operations(plane), event_plane, front_door_operations(settings, documents))
+    quotas = Quotas(documents)
+    if place.owns_state:
+        stack.push_async_callback(quotas.stop)
+    services = join_services(operations(plane), event_plane, front_door_operations(settings, documents, quotas))
     api = place.api(services)
     node = Node(
         settings=settings,
@@ -402,6 +406,7 @@ async def build(
                 invoker=dispatch,
                 authenticator=authenticator,
                 connections=place.connections(),
+                take_quota=place.quotas(quotas.take),
                 stack=stack,
             ),
             await place.buckets(_open_buckets(authenticator, event_plane), stack),

@@ -20,6 +20,10 @@ from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import WEBSOCKET
 from lambent.frontdoor.http_apis.site import HttpApis
 from lambent.frontdoor.place import APIS, write_address
+from lambent.frontdoor.rest_apis.api import rest_api_operations
+from lambent.frontdoor.rest_apis.directory import RestApiDirectory
+from lambent.frontdoor.rest_apis.quotas import Quotas, TakeQuota
+from lambent.frontdoor.rest_apis.site import RestApis
 from lambent.frontdoor.web_sockets.connections import Connections
 from lambent.frontdoor.web_sockets.site import Lifetime, WebSocketApis
 from lambent.model.errors import OperatorError
@@ -32,7 +36,9 @@ SIGNING_NAMES = frozenset(("execute-api",))
 """What requests to the front door are signed for, beside the services' own names."""
 
 
-def front_door_operations(settings: Settings, documents: Documents) -> dict[str, Mapping[str, Operation]]:
+def front_door_operations(
+    settings: Settings, documents: Documents, quotas: Quotas
+) -> dict[str, Mapping[str, Operation]]:
     """By botocore's names of the services."""
 
     def address(context: RequestContext, api_id: str, protocol: str) -> str:
@@ -40,7 +46,10 @@ def front_door_operations(settings: Settings, documents: Documents) -> dict[str,
         return url.replace("http", "ws", 1) if protocol == WEBSOCKET else url
 
     apis, domains = HttpApiOperations(documents, address), DomainOperations(documents)
-    return {"apigatewayv2": {**apis.operations(), **domains.operations()}}
+    return {
+        "apigateway": rest_api_operations(documents, quotas),
+        "apigatewayv2": {**apis.operations(), **domains.operations()},
+    }
 
 
 async def open_front_door(
@@ -51,6 +60,7 @@ async def open_front_door(
     invoker: Invoker,
     authenticator: Authenticator,
     connections: Connections,
+    take_quota: TakeQuota,
     stack: contextlib.AsyncExitStack,
 ) -> FrontDoor:
     outgoing = open_outgoing(settings)
@@ -58,16 +68,27 @@ async def open_front_door(
     functions = Functions(directory.resolve, invoker)
     urls = FunctionUrls(documents, resolve=directory.resolve, invoker=invoker, authenticator=authenticator)
     apis = ApiDirectory(documents)
+    rest_directory = RestApiDirectory(documents)
     domains = DomainDirectory(documents)
-    for part in (urls, apis, domains):
+    for part in (urls, apis, rest_directory, domains):
         await part.start()
         stack.push_async_callback(part.stop)
     http_apis = HttpApis(apis, functions=functions, authenticator=authenticator, outgoing=outgoing)
+    rest_apis = RestApis(
+        rest_directory,
+        functions=functions,
+        authenticator=authenticator,
+        outgoing=outgoing,
+        take_quota=take_quota,
+    )
     web_sockets = WebSocketApis(
         apis, functions=functions, authenticator=authenticator, connections=connections, lifetime=_lifetime(settings)
     )
     return FrontDoor(
-        [urls, http_apis, web_sockets], find_domain=domains.find, web_sockets=web_sockets, proxies=_proxies(settings)
+        [urls, http_apis, rest_apis, web_sockets],
+        find_domain=domains.find,
+        web_sockets=web_sockets,
+        proxies=_proxies(settings),
     )
 
 

@@ -16,6 +16,7 @@ from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.dispatch.home import LocalDispatch
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.sandbox.launcher import UserIds
+from lambent.frontdoor.rest_apis.quotas import TakeQuota
 from lambent.frontdoor.web_sockets.connections import Connections
 from lambent.model.function import Version
 from lambent.model.invocation import Invocation, Target
@@ -96,6 +97,10 @@ class Place(Protocol):
 
     def connections(self) -> Connections:
         """The open connections of WebSocket APIs, wherever they are."""
+        ...
+
+    def quotas(self, local: TakeQuota) -> TakeQuota:
+        """`local` counts in the process that owns the state."""
         ...
 
     def logs(self, local: LogFiles) -> LogReader: ...
@@ -180,6 +185,9 @@ class OnlyProcess:
 
     def connections(self) -> Connections:
         return Connections()
+
+    def quotas(self, local: TakeQuota) -> TakeQuota:
+        return local
 
     def logs(self, local: LogFiles) -> LogReader:
         return local

@@ -31,6 +31,10 @@ FOLLOWED = (
     "function_urls",
     "policies",
     "http_apis",
+    "rest_apis",
+    "rest_api_deployments",
+    "api_keys",
+    "usage_plans",
     "domains",
 )
 RETRY_S = 0.1

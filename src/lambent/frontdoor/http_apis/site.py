@@ -16,7 +16,6 @@ from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.authorizers.identity_sources import read_sources
 from lambent.frontdoor.call import HOP_BY_HOP, HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.functions import EventTooLarge, Functions, TimedOut
-from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import HTTP, Api, Configuration, Members
 from lambent.frontdoor.http_apis.parameters import Variables, map_request, map_response
@@ -25,6 +24,7 @@ from lambent.frontdoor.http_apis.stage_variables import fill
 from lambent.frontdoor.outgoing import NotReached, Outgoing, TooSlow
 from lambent.frontdoor.payloads import v1, v2
 from lambent.frontdoor.place import APIS, Place
+from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.throttling import Throttle
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.function import read_cors

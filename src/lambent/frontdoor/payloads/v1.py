@@ -99,8 +99,11 @@ def build_identity(call: HttpCall) -> dict[str, Any]:
     return identity
 
 
-def read_answer(payload: bytes) -> HttpAnswer:
-    """The response that a function's result means. Raises Malformed for one without a `statusCode`."""
+def read_answer(payload: bytes, *, takes_binary: bool = True) -> HttpAnswer:
+    """The response that a function's result means. Raises Malformed for one without a `statusCode`.
+
+    A body in base64 stays as it is for an API that does not take the client's types for binary.
+    """
     try:
         result = msgspec.json.decode(payload)
     except (ValueError, RecursionError) as exc:
@@ -123,4 +126,8 @@ def read_answer(payload: bytes) -> HttpAnswer:
             add_header(headers, name, value)
     if not any(name == "content-type" for name, _ in headers):
         headers.append(("content-type", _JSON_TYPE))
-    return HttpAnswer(status=read_status(result["statusCode"]), headers=headers, body=read_body(result))
+    return HttpAnswer(
+        status=read_status(result["statusCode"]),
+        headers=headers,
+        body=read_body(result if takes_binary else {**result, "isBase64Encoded": False}),
+    )

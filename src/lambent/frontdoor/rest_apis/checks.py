@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.rest_apis.model import Configuration, Members
 from lambent.frontdoor.rest_apis.patches import bad_request
-from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.rest_apis.templates import BadTemplate, parse
 
 SERVED_TYPES = ("AWS_PROXY", "HTTP_PROXY", "MOCK", "HTTP", "AWS")
@@ -75,8 +75,8 @@ def check_integration(integration: Members) -> None:
     if integration.get("passthroughBehavior", "WHEN_NO_MATCH") not in _PASSTHROUGH:
         raise bad_request(f"Invalid passthroughBehavior specified: it must be one of {', '.join(_PASSTHROUGH)}.")
     streams = integration.get("responseTransferMode") == "STREAM"
-    if streams and kind not in ("AWS_PROXY", "HTTP_PROXY"):
-        raise bad_request("responseTransferMode STREAM is for AWS_PROXY and HTTP_PROXY.")
+    if streams and kind != "AWS_PROXY":
+        raise bad_request("responseTransferMode STREAM is served for AWS_PROXY.")
     longest = _LONGEST_STREAM_MS if streams else _LONGEST_MS
     if not _LEAST_MS <= integration.get("timeoutInMillis", 29_000) <= longest:
         raise bad_request(f"Timeout should be between {_LEAST_MS} ms and {longest} ms")

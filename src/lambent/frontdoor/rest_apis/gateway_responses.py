@@ -59,10 +59,13 @@ _PARAMETER = re.compile(r"gatewayresponse\.header\.(.+)")
 class Refused(Exception):
     """The gateway itself answers."""
 
-    def __init__(self, kind: str, message: str | None = None, **variables: str) -> None:
-        """`message` instead of the type's own; `variables` of `$context`, like error_validationErrorString."""
+    def __init__(self, kind: str, message: str | None = None, *, status: str = "", **variables: str) -> None:
+        """`message` and `status` instead of the type's own; `variables` of `$context`, like
+        error_validationErrorString.
+        """
         super().__init__(message or kind)
         self.kind = kind
+        self.status = status
         self.message = message if message is not None else DEFAULTS[kind].message
         self.variables = {name.replace("_", "."): value for name, value in variables.items()}
 
@@ -77,7 +80,7 @@ def answer(configuration: Configuration, refused: Refused, find: Find, *, accept
     own = configuration.gateway_responses.get(refused.kind)
     general = configuration.gateway_responses.get("DEFAULT_4XX" if default.status < 500 else "DEFAULT_5XX")
     chosen = own or general or {}
-    status = int((own or {}).get("statusCode") or (general or {}).get("statusCode") or default.status)
+    status = int((own or {}).get("statusCode") or (general or {}).get("statusCode") or refused.status or default.status)
     templates: Mapping[str, str] = chosen.get("responseTemplates") or {}
     kind = accept if accept in templates else next(iter(templates), "application/json")
     known = {

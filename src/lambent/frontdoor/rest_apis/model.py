@@ -1,8 +1,8 @@
 """An API of API Gateway's first version, with all that belongs to it.
 
 Collection `rest_apis`, key ACCOUNT/APIID. What the contract calls a resource, a method, a stage is kept as the contract
-shows it (API reference, "Amazon API Gateway"): a dict of its members. What is served is a deployment: a copy of what was
-configured when it was made, in a collection of its own, since there are many and a change of the API touches none.
+shows it (API reference, "Amazon API Gateway"): a dict of its members. What is served is a deployment: a copy of what
+was configured when it was made, in a collection of its own, since there are many and a change of the API touches none.
 """
 
 from __future__ import annotations

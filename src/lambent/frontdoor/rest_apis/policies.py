@@ -86,7 +86,7 @@ def _is_for(statement: Mapping[str, Any], account: str) -> bool:
     if principal == "*":
         return True
     named = _list(principal.get("AWS")) if isinstance(principal, dict) else []
-    return "*" in named or bool(account) and any(name in (account, f"arn:aws:iam::{account}:root") for name in named)
+    return "*" in named or (bool(account) and any(name in (account, f"arn:aws:iam::{account}:root") for name in named))
 
 
 def _check_principal(principal: Any) -> None:

@@ -46,6 +46,8 @@ class Request(msgspec.Struct, kw_only=True, dict=True):
     """Below the stage."""
     path: str
     """As `$context.path` shows it: with the stage, or the path of a domain's mapping."""
+    shown_path: str
+    """As the event's `path` shows it: without the stage."""
     resource: Members
     method: Members
     path_parameters: dict[str, str]
@@ -88,7 +90,7 @@ class Request(msgspec.Struct, kw_only=True, dict=True):
             "requestId": call.request_id,
             "requestTime": format_time(call.received_at_ms),
             "requestTimeEpoch": call.received_at_ms,
-            "resourceId": self.resource["id"],
+            "resourceId": self.resource.get("id", ""),
             "resourcePath": self.resource["path"],
             "stage": self.served.stage,
         }

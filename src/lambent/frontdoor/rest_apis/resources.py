@@ -207,7 +207,8 @@ class ResourceOperations:
             members = {name: params[name] for name in ("responseParameters", "responseModels") if params.get(name)}
             _check_models(api.configuration, members.get("responseModels"))
             responses[params["statusCode"]] = {"statusCode": params["statusCode"], **members}
-            return responses[params["statusCode"]]
+            response: Members = responses[params["statusCode"]]
+            return response
 
         return await self._change(context, params, work)
 
@@ -246,8 +247,9 @@ class ResourceOperations:
             check_integration(integration)
             # What it answers is kept: a second put replaces what is asked, not what is told.
             kept = (method.get("methodIntegration") or {}).get("integrationResponses")
-            method["methodIntegration"] = {**integration, **({"integrationResponses": kept} if kept else {})}
-            return method["methodIntegration"]
+            integration |= {"integrationResponses": kept} if kept else {}
+            method["methodIntegration"] = integration
+            return integration
 
         return await self._change(context, params, work)
 

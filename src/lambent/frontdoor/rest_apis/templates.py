@@ -10,6 +10,7 @@ template transformations" and "Variables for data transformations"; Apache Veloc
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -371,10 +372,8 @@ class _Renderer:
         self._pieces: list[str] = []
 
     def render(self, nodes: list[Node]) -> str:
-        try:
+        with contextlib.suppress(_Ended, _Broken):
             self._run(nodes)
-        except (_Ended, _Broken):
-            pass
         return "".join(self._pieces)
 
     def _run(self, nodes: list[Node]) -> None:
@@ -424,9 +423,9 @@ class _Renderer:
         holder = self._follow(self._variables.get(name), steps[:-1])
         last = steps[-1]
         key = last[1] if last[0] == "member" else self._evaluate(last[1]) if last[0] == "index" else None
-        if isinstance(holder, dict) and isinstance(key, str):
-            holder[key] = value
-        elif isinstance(holder, list) and isinstance(key, int) and 0 <= key < len(holder):
+        if isinstance(holder, dict):
+            holder[show_value(key)] = value
+        if isinstance(holder, list) and isinstance(key, int) and 0 <= key < len(holder):
             holder[key] = value
         self._weigh(holder)
 

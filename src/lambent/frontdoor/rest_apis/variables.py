@@ -56,7 +56,7 @@ def _build_input(request: Request, body: str) -> Tool:
     def read_params(name: Any = None) -> Any:
         places = {
             "path": request.path_parameters,
-            "querystring": {key: value for key, value in request.call.query},
+            "querystring": dict(request.call.query),
             "header": {key: values[-1] for key, values in request.call.header_lists.items()},
         }
         if name is None:

@@ -24,12 +24,12 @@ from lambent.frontdoor.authorizers.identity_sources import read_sources
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.door import read_call
 from lambent.frontdoor.functions import EventTooLarge, Functions, TimedOut
-from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import WEBSOCKET, Api, Configuration, Members
 from lambent.frontdoor.http_apis.parameters import Variables
 from lambent.frontdoor.http_apis.stage_variables import fill
 from lambent.frontdoor.place import APIS, Place
+from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.throttling import Throttle
 from lambent.frontdoor.web_sockets import events
 from lambent.frontdoor.web_sockets.connections import (

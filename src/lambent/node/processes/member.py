@@ -26,6 +26,7 @@ from lambent.dataplane.dispatch.shared_admission import SharedAdmission
 from lambent.dataplane.gateway.app import StreamingApi
 from lambent.dataplane.jail import syscalls
 from lambent.dataplane.sandbox.launcher import FIRST_UID, LAST_UID, UserIds
+from lambent.frontdoor.rest_apis.quotas import Asked, TakeQuota
 from lambent.frontdoor.web_sockets.connections import Command, Connections, Known, gone
 from lambent.members import streamed
 from lambent.members.membership import FixedMembership
@@ -244,6 +245,19 @@ class OneOfSeveral:
 
         self._transport.serve_task("connection", serve)
         return connections
+
+    def quotas(self, local: TakeQuota) -> TakeQuota:
+        async def serve(body: bytes) -> bytes:
+            return msgspec.msgpack.encode(await local(msgspec.msgpack.decode(body, type=Asked)))
+
+        async def forward(asked: Asked) -> bool:
+            answer = await self._ask_owner("quota", msgspec.msgpack.encode(asked))
+            return msgspec.msgpack.decode(answer, type=bool)
+
+        if not self.owns_state:
+            return forward
+        self._transport.serve_task("quota", serve)
+        return local
 
     def logs(self, local: LogFiles) -> LogReader:
         return HomeLogs(local, self._membership, self._transport)
