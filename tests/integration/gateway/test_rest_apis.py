@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -313,8 +315,8 @@ def test_a_key_gets_just_what_its_plan_gives_it(api: RestApi, echo: str, gateway
     statuses = [api.ask("/test/pets", headers=headers)[0] for _ in range(9)]
     assert statuses == [200] * 6 + [429] * 3
     assert api.ask("/test/pets", headers=headers)[2] == b'{"message":"Limit Exceeded"}'
-    today = gateway.get_usage(usagePlanId=plan, startDate=TODAY(), endDate=TODAY())["items"]
-    assert today == {key["id"]: [[7, 0]]}
+    used = gateway.get_usage(usagePlanId=plan, startDate=today(), endDate=today())["items"]
+    assert used == {key["id"]: [[7, 0]]}
     gateway.update_usage(
         usagePlanId=plan, keyId=key["id"], patchOperations=[{"op": "replace", "path": "/remaining", "value": "2"}]
     )
@@ -323,9 +325,7 @@ def test_a_key_gets_just_what_its_plan_gives_it(api: RestApi, echo: str, gateway
     assert api.ask("/test/pets", headers=headers)[0] == 403
 
 
-def TODAY() -> str:
-    from datetime import UTC, datetime
-
+def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
@@ -361,8 +361,8 @@ def test_a_token_authorizer_lets_in_whom_its_policy_names(
         "        raise Exception('Unauthorized')\n"
         "    effect = 'Allow' if token == 'Bearer friend' else 'Deny'\n"
         "    arn = event['methodArn'].rsplit('/', 1)[0] + '/*'\n"
-        "    return {'principalId': token, 'context': {'n': 1, 'yes': True}, 'policyDocument': {'Version': '2012-10-17',\n"
-        "        'Statement': [{'Action': 'execute-api:Invoke', 'Effect': effect, 'Resource': arn}]}}\n"
+        "    return {'principalId': token, 'context': {'n': 1, 'yes': True}, 'policyDocument': {\n"
+        "        'Version': '2012-10-17', 'Statement': [{'Action': 'execute-api:Invoke', 'Effect': effect, 'Resource': arn}]}}\n"
     )
     authorizer = gateway.create_authorizer(
         restApiId=api.id,
@@ -542,12 +542,34 @@ def test_mistakes_are_told_and_change_nothing(api: RestApi, gateway: Any, echo: 
     assert {each["path"] for each in resources} == {"/", "/{a}"}
 
 
-def test_what_was_acknowledged_is_served_after_a_kill(tmp_path: Path, gateway: Any) -> None:
-    with LambentNode(tmp_path / "data") as node:
-        api = RestApi(node, connect(node, "apigateway"))
-        api.mock("GET", "/", responseTemplates={"application/json": "$context.stage"})
-        api.deploy()
-        node.kill()
-        node.start()
-        api.node = node
-        assert api.ask("/test")[2] == b"test"
+def test_what_was_acknowledged_is_served_after_a_kill(tmp_path: Path) -> None:
+    node = LambentNode(tmp_path / "data")
+    node.start()
+    api, key = make_keyed(node, quota={"limit": 5, "period": "MONTH"})
+    headers = {"X-API-Key": key["value"]}
+    assert [api.ask("/test", headers=headers)[0] for _ in range(3)] == [200] * 3
+    node.kill()
+    with node.running():
+        statuses = [api.ask("/test", headers=headers)[0] for _ in range(4)]
+        assert statuses == [200, 200, 429, 429]
+
+
+def test_a_quota_is_exact_over_several_processes(tmp_path: Path) -> None:
+    node = LambentNode(tmp_path / "data", arguments=["--processes", "3"])
+    with node.running():
+        api, key = make_keyed(node, quota={"limit": 40, "period": "WEEK"})
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            statuses = list(pool.map(lambda _: api.ask("/test", headers={"X-API-Key": key["value"]})[0], range(64)))
+        assert sorted(statuses) == [200] * 40 + [429] * 24
+
+
+def make_keyed(node: LambentNode, **plan: Any) -> tuple[RestApi, dict[str, Any]]:
+    gateway = connect(node, "apigateway")
+    api = RestApi(node, gateway)
+    place = api.method("GET", "/", apiKeyRequired=True)
+    gateway.put_integration(**place, type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
+    gateway.put_method_response(**place, statusCode="200")
+    gateway.put_integration_response(**place, statusCode="200")
+    api.deploy()
+    _, key = make_plan(gateway, api, **plan)
+    return api, key

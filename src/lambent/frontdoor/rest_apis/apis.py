@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,23 +45,16 @@ _RULES = {
     "/endpointConfiguration/ipAddressType": patches.TEXT,
     "/endpointConfiguration/vpcEndpointIds": patches.ITEMS,
 }
-_EMPTY_MODEL = {
-    "name": "Empty",
-    "description": "This is a default empty schema model",
-    "contentType": "application/json",
-    "schema": (
-        '{\n  "$schema": "http://json-schema.org/draft-04/schema#",\n  "title" : "Empty Schema",\n  "type" : "object"\n}'
+_DRAFT = "http://json-schema.org/draft-04/schema#"
+_MODELS = (
+    ("Empty", "This is a default empty schema model", {"title": "Empty Schema", "type": "object"}),
+    (
+        "Error",
+        "This is a default error schema model",
+        {"title": "Error Schema", "type": "object", "properties": {"message": {"type": "string"}}},
     ),
-}
-_ERROR_MODEL = {
-    "name": "Error",
-    "description": "This is a default error schema model",
-    "contentType": "application/json",
-    "schema": (
-        '{\n  "$schema" : "http://json-schema.org/draft-04/schema#",\n  "title" : "Error Schema",\n'
-        '  "type" : "object",\n  "properties" : {\n    "message" : { "type" : "string" }\n  }\n}'
-    ),
-}
+)
+"""What every API begins with: name, description, schema."""
 
 
 class ApiOperations:
@@ -158,7 +152,7 @@ def new_configuration() -> Configuration:
     root_id = new_id(10)
     configuration = Configuration(
         resources={root_id: {"id": root_id, "path": "/", "resourceMethods": {}}},
-        models={model["name"]: {**model, "id": new_id(6)} for model in copy.deepcopy([_EMPTY_MODEL, _ERROR_MODEL])},
+        models={name: _model(name, description, schema) for name, description, schema in _MODELS},
     )
     configuration.settings |= {
         "apiKeySource": "HEADER",
@@ -166,6 +160,17 @@ def new_configuration() -> Configuration:
         "disableExecuteApiEndpoint": False,
     }
     return configuration
+
+
+def _model(name: str, description: str, schema: Members) -> Members:
+    text = json.dumps({"$schema": _DRAFT, **schema}, indent=2)
+    return {
+        "id": new_id(6),
+        "name": name,
+        "description": description,
+        "contentType": "application/json",
+        "schema": text,
+    }
 
 
 def new_api(context: RequestContext, configuration: Configuration, *, tags: dict[str, str] | None = None) -> RestApi:

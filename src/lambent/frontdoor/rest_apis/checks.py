@@ -33,7 +33,8 @@ def check_method(configuration: Configuration, resource: Members, method: Member
         authorizer = configuration.authorizers.get(method.get("authorizerId") or "")
         if authorizer is None or authorizer["type"] not in _AUTHORIZATION[kind]:
             raise bad_request(
-                f"Invalid authorizer ID specified. Setting the authorization type to {kind} requires a valid authorizer."
+                f"Invalid authorizer ID specified. Setting the authorization type to {kind} requires a valid "
+                "authorizer."
             )
     elif kind not in ("NONE", "AWS_IAM"):
         raise bad_request("Invalid authorization type specified. Valid options: NONE, AWS_IAM, CUSTOM, JWT")
@@ -58,6 +59,20 @@ def check_integration(integration: Members) -> None:
         raise bad_request(f"Invalid integration type specified: {kind}")
     if integration.get("connectionType", "INTERNET") != "INTERNET":
         raise bad_request("connectionType must be INTERNET: Lambent has no VPC links; servers are reached directly.")
+    _check_target(integration, kind, uri)
+    if integration.get("passthroughBehavior", "WHEN_NO_MATCH") not in _PASSTHROUGH:
+        raise bad_request(f"Invalid passthroughBehavior specified: it must be one of {', '.join(_PASSTHROUGH)}.")
+    streams = integration.get("responseTransferMode") == "STREAM"
+    if streams and kind != "AWS_PROXY":
+        raise bad_request("responseTransferMode STREAM is served for AWS_PROXY.")
+    longest = _LONGEST_STREAM_MS if streams else _LONGEST_MS
+    if not _LEAST_MS <= integration.get("timeoutInMillis", 29_000) <= longest:
+        raise bad_request(f"Timeout should be between {_LEAST_MS} ms and {longest} ms")
+    _check_parameters(integration)
+    check_templates(integration.get("requestTemplates"))
+
+
+def _check_target(integration: Members, kind: str, uri: str) -> None:
     if kind in ("AWS", "AWS_PROXY"):
         if not function_reference(uri):
             raise bad_request(
@@ -72,14 +87,9 @@ def check_integration(integration: Members) -> None:
             raise bad_request(f"Invalid HTTP endpoint specified for URI: '{uri}'")
         if not integration.get("httpMethod"):
             raise bad_request("Enumeration value for HttpMethod must be non-empty")
-    if integration.get("passthroughBehavior", "WHEN_NO_MATCH") not in _PASSTHROUGH:
-        raise bad_request(f"Invalid passthroughBehavior specified: it must be one of {', '.join(_PASSTHROUGH)}.")
-    streams = integration.get("responseTransferMode") == "STREAM"
-    if streams and kind != "AWS_PROXY":
-        raise bad_request("responseTransferMode STREAM is served for AWS_PROXY.")
-    longest = _LONGEST_STREAM_MS if streams else _LONGEST_MS
-    if not _LEAST_MS <= integration.get("timeoutInMillis", 29_000) <= longest:
-        raise bad_request(f"Timeout should be between {_LEAST_MS} ms and {longest} ms")
+
+
+def _check_parameters(integration: Members) -> None:
     for name, value in (integration.get("requestParameters") or {}).items():
         if _INTEGRATION_PARAMETER.fullmatch(name) is None:
             raise bad_request(
@@ -90,7 +100,6 @@ def check_integration(integration: Members) -> None:
                 f"Invalid mapping expression specified: '{value}' must be like method.request.querystring.NAME, "
                 "context.NAME, stageVariables.NAME or 'a text'"
             )
-    check_templates(integration.get("requestTemplates"))
 
 
 def check_templates(templates: Mapping[str, str] | None) -> None:
