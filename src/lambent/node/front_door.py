@@ -17,7 +17,7 @@ from lambent.frontdoor.function_urls import FunctionUrls
 from lambent.frontdoor.functions import Functions
 from lambent.frontdoor.http_apis.api import HttpApiOperations
 from lambent.frontdoor.http_apis.directory import ApiDirectory
-from lambent.frontdoor.http_apis.model import WEBSOCKET
+from lambent.frontdoor.http_apis.model import HTTP, WEBSOCKET
 from lambent.frontdoor.http_apis.site import HttpApis
 from lambent.frontdoor.place import APIS, write_address
 from lambent.frontdoor.rest_apis.api import rest_api_operations
@@ -47,7 +47,7 @@ def front_door_operations(
 
     apis, domains = HttpApiOperations(documents, address), DomainOperations(documents)
     return {
-        "apigateway": rest_api_operations(documents, quotas),
+        "apigateway": rest_api_operations(documents, quotas, lambda context, api_id: address(context, api_id, HTTP)),
         "apigatewayv2": {**apis.operations(), **domains.operations()},
     }
 

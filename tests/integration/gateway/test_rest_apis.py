@@ -362,7 +362,8 @@ def test_a_token_authorizer_lets_in_whom_its_policy_names(
         "    effect = 'Allow' if token == 'Bearer friend' else 'Deny'\n"
         "    arn = event['methodArn'].rsplit('/', 1)[0] + '/*'\n"
         "    return {'principalId': token, 'context': {'n': 1, 'yes': True}, 'policyDocument': {\n"
-        "        'Version': '2012-10-17', 'Statement': [{'Action': 'execute-api:Invoke', 'Effect': effect, 'Resource': arn}]}}\n"
+        "        'Version': '2012-10-17',\n"
+        "        'Statement': [{'Action': 'execute-api:Invoke', 'Effect': effect, 'Resource': arn}]}}\n"
     )
     authorizer = gateway.create_authorizer(
         restApiId=api.id,
@@ -573,3 +574,169 @@ def make_keyed(node: LambentNode, **plan: Any) -> tuple[RestApi, dict[str, Any]]
     api.deploy()
     _, key = make_plan(gateway, api, **plan)
     return api, key
+
+
+def define(function: str, guard: str) -> dict[str, Any]:
+    integration = {
+        "type": "aws_proxy",
+        "httpMethod": "POST",
+        "uri": uri_of(function),
+        "passthroughBehavior": "when_no_match",
+    }
+    mock = {
+        "type": "mock",
+        "requestTemplates": {"application/json": '{"statusCode": 200}'},
+        "responses": {
+            "default": {
+                "statusCode": "200",
+                "responseParameters": {"method.response.header.Access-Control-Allow-Origin": "'*'"},
+            }
+        },
+    }
+    pet = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "toy": {}}}
+    pet["properties"]["toy"] = {"$ref": "#/definitions/Toy"}  # type: ignore[index]
+    return {
+        "swagger": "2.0",
+        "info": {"title": "pets", "version": "1.0", "description": "All pets"},
+        "basePath": "/v1",
+        "x-amazon-apigateway-binary-media-types": ["image/png"],
+        "x-amazon-apigateway-request-validators": {"body": {"validateRequestBody": True}},
+        "x-amazon-apigateway-gateway-responses": {"BAD_REQUEST_BODY": {"statusCode": "422"}},
+        "definitions": {"Pet": pet, "Toy": {"type": "object", "properties": {"of": {"$ref": "#/definitions/Pet"}}}},
+        "securityDefinitions": {
+            "guard": {
+                "type": "apiKey",
+                "name": "Authorization",
+                "in": "header",
+                "x-amazon-apigateway-authtype": "custom",
+                "x-amazon-apigateway-authorizer": {"type": "token", "authorizerUri": uri_of(guard)},
+            },
+            "api_key": {"type": "apiKey", "name": "x-api-key", "in": "header"},
+        },
+        "paths": {
+            "/pets": {
+                "post": {
+                    "consumes": ["application/json"],
+                    "parameters": [{"in": "body", "name": "Pet", "schema": {"$ref": "#/definitions/Pet"}}],
+                    "responses": {"200": {"description": "ok", "schema": {"$ref": "#/definitions/Pet"}}},
+                    "x-amazon-apigateway-request-validator": "body",
+                    "x-amazon-apigateway-integration": integration,
+                },
+                "options": {
+                    "responses": {"200": {"headers": {"Access-Control-Allow-Origin": {"type": "string"}}}},
+                    "x-amazon-apigateway-integration": mock,
+                },
+            },
+            "/pets/{id}": {
+                "x-amazon-apigateway-any-method": {
+                    "parameters": [{"name": "id", "in": "path", "required": True, "type": "string"}],
+                    "responses": {},
+                    "security": [{"guard": []}],
+                    "x-amazon-apigateway-integration": integration,
+                },
+                "delete": {
+                    "responses": {},
+                    "security": [{"api_key": []}],
+                    "x-amazon-apigateway-integration": integration,
+                },
+            },
+        },
+    }
+
+
+class ImportedApi(RestApi):
+    def __init__(self, node: LambentNode, client: Any, body: bytes, **parameters: Any) -> None:
+        self.node = node
+        self.client = client
+        created = client.import_rest_api(body=body, **parameters)
+        self.id = created["id"]
+        self._resources = {"/": created["rootResourceId"]}
+
+
+def check_pets(api: RestApi) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert api.ask("/test/pets", method="POST", body=b'{"name": "a"}', headers=headers)[0] == 200
+    assert api.ask("/test/pets", method="POST", body=b'{"name": 1}', headers=headers)[0] == 422
+    assert api.ask("/test/pets", method="POST", body=b'{"name":"a","toy":{"of":{}}}', headers=headers)[0] == 422
+    assert api.ask("/test/pets", method="OPTIONS")[1]["access-control-allow-origin"] == "*"
+    assert api.ask("/test/pets/1")[0] == 401
+    assert api.event("/test/pets/1", headers={"Authorization": "x"})["pathParameters"] == {"id": "1"}
+    assert api.ask("/test/pets/1", method="DELETE")[0] == 403
+
+
+GUARD = (
+    "def handler(event, context):\n"
+    "    statement = {'Action': 'execute-api:Invoke', 'Effect': 'Allow', 'Resource': '*'}\n"
+    "    return {'principalId': 'x', 'policyDocument': {'Statement': [statement]}}\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["oas30", "swagger"])
+@pytest.mark.parametrize("accept", ["application/json", "application/yaml"])
+def test_a_definition_makes_an_api_and_its_export_makes_the_same(
+    node: LambentNode, gateway: Any, echo: str, deploy: Deploy, kind: str, accept: str
+) -> None:
+    definition = define(echo, arn_of(deploy(GUARD)))
+    api = ImportedApi(node, gateway, json.dumps(definition).encode())
+    api.deploy()
+    check_pets(api)
+    shown = gateway.get_rest_api(restApiId=api.id)
+    assert (shown["name"], shown["description"], shown["binaryMediaTypes"]) == ("pets", "All pets", ["image/png"])
+    exported = gateway.get_export(
+        restApiId=api.id,
+        stageName="test",
+        exportType=kind,
+        accepts=accept,
+        parameters={"extensions": "apigateway"},
+    )
+    assert exported["contentType"] == accept
+    copy = ImportedApi(node, gateway, exported["body"].read())
+    copy.deploy()
+    check_pets(copy)
+
+
+def test_a_definition_replaces_an_api_or_adds_to_it(node: LambentNode, gateway: Any, echo: str) -> None:
+    def define_one(path: str) -> bytes:
+        integration = {"type": "aws_proxy", "httpMethod": "POST", "uri": uri_of(echo)}
+        item = {"get": {"responses": {}, "x-amazon-apigateway-integration": integration}}
+        document = {"openapi": "3.0.1", "info": {"title": "x"}, "servers": [{"url": "/base/v1"}], "paths": {path: item}}
+        return json.dumps(document).encode()
+
+    api = ImportedApi(node, gateway, define_one("/a"))
+    gateway.put_rest_api(restApiId=api.id, mode="merge", body=define_one("/b"))
+    api.deploy()
+    assert [api.ask(f"/test/{path}")[0] for path in ("a", "b")] == [200, 200]
+    gateway.put_rest_api(restApiId=api.id, mode="overwrite", body=define_one("/c"), parameters={"basepath": "prepend"})
+    api.deploy()
+    assert [api.ask(f"/test/{path}")[0] for path in ("a", "b", "base/v1/c")] == [403, 403, 200]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{", "neither JSON nor YAML"),
+        (b"[]", "it is no object"),
+        (b"info: {}", "neither swagger 2.0 nor openapi 3.0"),
+        (b"a: &a [x]\nb: *a", "aliases"),
+        (b'{"openapi": "3.0.0", "info": {"title": "x"}}', "paths is missing"),
+        (b'{"openapi": "3.0.0", "info": {}, "paths": {}}', "an API needs a name"),
+        (
+            b'{"openapi": "3.0.0", "info": {"title": "x"}, "paths": {"/a": {"get": {"security": [{"none": []}]}}}}',
+            "Unable to put 'GET' for resource at path '/a': the security scheme 'none'",
+        ),
+        (
+            b'{"openapi": "3.0.0", "info": {"title": "x"}, "paths": {"/a b": {}}}',
+            "Unable to create resource at path '/a b'",
+        ),
+        (
+            b'{"openapi": "3.0.0", "info": {"title": "x"}, "paths": {"/a": {"get": {"parameters": 1}}}}',
+            "not as OpenAPI",
+        ),
+    ],
+)
+def test_a_definition_that_cannot_be_taken_makes_nothing(gateway: Any, body: bytes, expected: str) -> None:
+    before = len(gateway.get_rest_apis(limit=500)["items"])
+    with pytest.raises(ClientError, match=expected) as caught:
+        gateway.import_rest_api(body=body)
+    assert caught.value.response["Error"]["Code"] == "BadRequestException"
+    assert len(gateway.get_rest_apis(limit=500)["items"]) == before

@@ -294,10 +294,10 @@ def check_authorizer(authorizer: Members) -> None:
 
 
 def add_model(configuration: Configuration, members: Members) -> Members:
-    """Raises CallerError."""
+    """References to itself and to those that are there are followed. Raises CallerError."""
     if _MODEL_NAME.fullmatch(members["name"]) is None:
         raise bad_request("Model name must be alphanumeric: " + members["name"])
-    check_schema(members.get("schema"), configuration.models)
+    check_schema(members.get("schema"), {**configuration.models, members["name"]: members})
     model = {"id": new_id(6), **members}
     configuration.models[members["name"]] = model
     return model
