@@ -11,6 +11,7 @@ from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
 from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.domains.api import DomainOperations
 from lambent.frontdoor.domains.directory import DomainDirectory
+from lambent.frontdoor.domains.first_version import FirstDomainOperations
 from lambent.frontdoor.door import FrontDoor
 from lambent.frontdoor.forwarded import TrustedProxies
 from lambent.frontdoor.function_urls import FunctionUrls
@@ -47,7 +48,10 @@ def front_door_operations(
 
     apis, domains = HttpApiOperations(documents, address), DomainOperations(documents)
     return {
-        "apigateway": rest_api_operations(documents, quotas, lambda context, api_id: address(context, api_id, HTTP)),
+        "apigateway": {
+            **rest_api_operations(documents, quotas, lambda context, api_id: address(context, api_id, HTTP)),
+            **FirstDomainOperations(domains).operations(),
+        },
         "apigatewayv2": {**apis.operations(), **domains.operations()},
     }
 

@@ -32,7 +32,7 @@ class RestApi:
         self.client = client
         created = client.create_rest_api(name="test", **parameters)
         self.id: str = created["id"]
-        self._resources = {"/": created["rootResourceId"]}
+        self._resources: dict[str, str] = {"/": created["rootResourceId"]}
 
     def resource(self, path: str) -> str:
         """Its id; made, with all above it, when it is not there."""
@@ -64,12 +64,18 @@ class RestApi:
         return str(self.client.create_deployment(restApiId=self.id, stageName=stage, **parameters)["id"])
 
     def ask(
-        self, path: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        host: str = "",
     ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(urlsplit(self.node.endpoint).netloc, timeout=30)
         with contextlib.closing(connection):
-            host = f"{self.id}.execute-api.us-east-1.localhost:{urlsplit(self.node.endpoint).port}"
-            connection.request(method, path, body, {"Host": host, **(headers or {})})
+            own = f"{self.id}.execute-api.us-east-1.localhost:{urlsplit(self.node.endpoint).port}"
+            connection.request(method, path, body, {"Host": host or own, **(headers or {})})
             response = connection.getresponse()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
 
@@ -216,13 +222,13 @@ def test_templates_map_what_a_function_gets_and_what_its_errors_become(
         },
         passthroughBehavior="NEVER",
     )
-    for status, pattern, template in (
+    for code, pattern, template in (
         ("200", "", '{"names": $input.json("$.got.names")}'),
         ("400", r"\[BadRequest\].*", '{"error": "$util.escapeJavaScript($input.path("$.errorMessage"))"}'),
     ):
-        gateway.put_method_response(**place, statusCode=status)
+        gateway.put_method_response(**place, statusCode=code)
         gateway.put_integration_response(
-            **place, statusCode=status, selectionPattern=pattern, responseTemplates={"application/json": template}
+            **place, statusCode=code, selectionPattern=pattern, responseTemplates={"application/json": template}
         )
     api.deploy()
     body = json.dumps({"items": [{"name": "a"}, {"name": "b"}]}).encode()
@@ -593,8 +599,8 @@ def define(function: str, guard: str) -> dict[str, Any]:
             }
         },
     }
-    pet = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "toy": {}}}
-    pet["properties"]["toy"] = {"$ref": "#/definitions/Toy"}  # type: ignore[index]
+    properties = {"name": {"type": "string"}, "toy": {"$ref": "#/definitions/Toy"}}
+    pet = {"type": "object", "required": ["name"], "properties": properties}
     return {
         "swagger": "2.0",
         "info": {"title": "pets", "version": "1.0", "description": "All pets"},
@@ -740,3 +746,36 @@ def test_a_definition_that_cannot_be_taken_makes_nothing(gateway: Any, body: byt
         gateway.import_rest_api(body=body)
     assert caught.value.response["Error"]["Code"] == "BadRequestException"
     assert len(gateway.get_rest_apis(limit=500)["items"]) == before
+
+
+def test_a_domain_leads_to_stages_of_apis(api: RestApi, echo: str, gateway: Any) -> None:
+    api.proxy("GET", "/pets/{id}", echo)
+    api.deploy()
+    name = f"{api.id}.example.com"
+    gateway.create_domain_name(domainName=name, endpointConfiguration={"types": ["REGIONAL"]})
+    gateway.create_base_path_mapping(domainName=name, basePath="shop", restApiId=api.id, stage="test")
+    event = api.event("/shop/pets/1", host=name)
+    assert (event["path"], event["requestContext"]["path"]) == ("/shop/pets/1", "/shop/pets/1")
+    assert (event["pathParameters"], event["requestContext"]["domainName"]) == ({"id": "1"}, name)
+    assert gateway.get_base_path_mapping(domainName=name, basePath="shop")["restApiId"] == api.id
+    gateway.update_base_path_mapping(
+        domainName=name, basePath="shop", patchOperations=[{"op": "replace", "path": "/basePath", "value": "(none)"}]
+    )
+    assert api.ask("/pets/1", host=name)[0] == 200
+    patch = [{"op": "replace", "path": "/disableExecuteApiEndpoint", "value": "true"}]
+    gateway.update_rest_api(restApiId=api.id, patchOperations=patch)
+    assert (api.ask("/pets/1", host=name)[0], api.ask("/test/pets/1")[0]) == (200, 403)
+    with pytest.raises(ClientError, match="Invalid stage identifier"):
+        gateway.create_base_path_mapping(domainName=name, basePath="x", restApiId=api.id, stage="none")
+    gateway.delete_base_path_mapping(domainName=name, basePath="(none)")
+    assert api.ask("/pets/1", host=name)[0] != 200
+    gateway.delete_domain_name(domainName=name)
+    with pytest.raises(ClientError, match="NotFoundException"):
+        gateway.get_domain_name(domainName=name)
+
+
+def test_an_api_of_another_account_is_not_there(api: RestApi, node: LambentNode, gateway: Any) -> None:
+    functions = "arn:aws:lambda:us-east-1:999999999999:function:theirs"
+    api.proxy("GET", "/theirs", functions)
+    api.deploy()
+    assert api.ask("/test/theirs")[::2] == (500, b'{"message":"Internal server error"}')

@@ -1,4 +1,4 @@
-"""Domain names and API mappings of API Gateway's second version.
+"""Domain names and API mappings of API Gateway's second version; APIs of both versions are mapped.
 
 The certificate of a name is the node's own (`tls.domains`) or that of the front before it: what a request says of
 certificates is kept and shown, and decides nothing.
@@ -17,6 +17,7 @@ from lambent.awsapi.context import Operation, RequestContext
 from lambent.awsapi.pagination import cut_page
 from lambent.frontdoor.domains.model import COLLECTION, Domain
 from lambent.frontdoor.http_apis.store import ApiStore, not_found
+from lambent.frontdoor.rest_apis.answers import open_store
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Conflict, Documents, Write
 
@@ -32,6 +33,7 @@ class DomainOperations:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self._apis = ApiStore(documents)
+        self._rest_apis = open_store(documents)
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -141,8 +143,11 @@ class DomainOperations:
         return {}
 
     async def _check_target(self, context: RequestContext, api_id: str, stage: str) -> None:
-        api = await self._apis.get(context.account, api_id)
-        if stage not in api.stages:
+        try:
+            stages = (await self._apis.get(context.account, api_id)).stages
+        except CallerError:
+            stages = (await self._rest_apis.get(context.account, api_id)).stages
+        if stage not in stages:
             raise _bad_request(f"Invalid stage identifier specified: {stage}")
 
     async def _read(self, context: RequestContext, params: Params) -> tuple[Domain, int]:

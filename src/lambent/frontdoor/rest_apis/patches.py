@@ -76,7 +76,8 @@ def _apply(members: Members, operation: Mapping[str, Any], rules: Rules) -> None
         _write(members, names, copy.deepcopy(value))
     elif kind == ITEMS:
         _change_items(members, names, action, value, rules)
-    elif action == "remove":
+    elif action == "remove" or (value == "" and kind in (INTEGER, NUMBER)):
+        # A number that is replaced by nothing is taken away.
         _remove(members, names)
     else:
         _write(members, names, convert(kind, value, path))
