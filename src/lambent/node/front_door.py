@@ -16,7 +16,7 @@ from lambent.frontdoor.door import FrontDoor
 from lambent.frontdoor.forwarded import TrustedProxies
 from lambent.frontdoor.function_urls import FunctionUrls
 from lambent.frontdoor.functions import Functions
-from lambent.frontdoor.http_apis.api import HttpApiOperations
+from lambent.frontdoor.http_apis.api import http_api_operations
 from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import HTTP, WEBSOCKET
 from lambent.frontdoor.http_apis.site import HttpApis
@@ -46,13 +46,13 @@ def front_door_operations(
         url = write_address(APIS, api_id, context.region, host=context.host, public_url=settings.public_url)
         return url.replace("http", "ws", 1) if protocol == WEBSOCKET else url
 
-    apis, domains = HttpApiOperations(documents, address), DomainOperations(documents)
+    domains = DomainOperations(documents)
     return {
         "apigateway": {
             **rest_api_operations(documents, quotas, lambda context, api_id: address(context, api_id, HTTP)),
             **FirstDomainOperations(domains).operations(),
         },
-        "apigatewayv2": {**apis.operations(), **domains.operations()},
+        "apigatewayv2": {**http_api_operations(documents, address), **domains.operations()},
     }
 
 

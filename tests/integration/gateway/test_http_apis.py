@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import http.server
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import jwt
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from tests.conftest import PYTHON, ROLE, Deploy, Deployed, connect
+from tests.conftest import PYTHON, ROLE, Deploy, connect
+from tests.integration.gateway.http_api import ECHO, arn_of, create
 
 from lambent.testing.node import LambentNode, make_zip
 
-ECHO = "import json\ndef handler(event, context):\n    return {'statusCode': 200, 'body': json.dumps(event)}\n"
 PACKAGE = make_zip({"app.py": ECHO})
-
-
-class HttpApi:
-    """An API as a client without any SDK sees it."""
-
-    def __init__(self, node: LambentNode, api: Mapping[str, Any], *, client: Any) -> None:
-        self.node = node
-        self.client = client
-        self.id: str = api["ApiId"]
-        self.endpoint: str = api["ApiEndpoint"]
-
-    def ask(
-        self,
-        path: str,
-        *,
-        method: str = "GET",
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        host: str | None = None,
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(urlsplit(self.node.endpoint).netloc, timeout=30)
-        with contextlib.closing(connection):
-            given = {"Host": host or urlsplit(self.endpoint).netloc, **(headers or {})}
-            connection.request(method, path, body, given)
-            response = connection.getresponse()
-            return (
-                response.status,
-                {name.lower(): value for name, value in response.getheaders()},
-                response.read(),
-            )
-
-    def event(self, path: str, **parameters: Any) -> Any:
-        status, _, body = self.ask(path, **parameters)
-        assert status == 200, (status, body)
-        return json.loads(body)
-
-    def integrate(self, function: str, version: str = "2.0", **parameters: Any) -> str:
-        created = self.client.create_integration(
-            ApiId=self.id,
-            **{
-                "IntegrationType": "AWS_PROXY",
-                "IntegrationUri": function,
-                "PayloadFormatVersion": version,
-                **parameters,
-            },
-        )
-        return f"integrations/{created['IntegrationId']}"
-
-    def route(self, key: str, target: str, **parameters: Any) -> str:
-        created = self.client.create_route(ApiId=self.id, RouteKey=key, Target=target, **parameters)
-        return str(created["RouteId"])
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +32,6 @@ def gateway(node: LambentNode) -> Any:
 @pytest.fixture(scope="module")
 def echo(deploy: Deploy) -> str:
     return arn_of(deploy(ECHO))
-
-
-def arn_of(function: Deployed) -> str:
-    return str(function.client.get_function(FunctionName=function.name)["Configuration"]["FunctionArn"])
-
-
-def create(node: LambentNode, gateway: Any, *, stage: str = "$default", **parameters: Any) -> HttpApi:
-    api = gateway.create_api(Name="test", ProtocolType="HTTP", **parameters)
-    if "Target" not in parameters:
-        gateway.create_stage(ApiId=api["ApiId"], StageName=stage, AutoDeploy=True)
-    return HttpApi(node, api, client=gateway)
 
 
 def test_quick_create_serves_a_function_at_every_path(node: LambentNode, gateway: Any, echo: str) -> None:
@@ -567,3 +503,20 @@ def test_apis_are_served_again_after_the_node_was_killed(tmp_path: Path) -> None
     node.kill()
     with node.running():
         assert api.event("/a")["rawPath"] == "/a"
+
+
+def test_parameters_are_mapped_for_functions_too(node: LambentNode, gateway: Any, echo: str) -> None:
+    api = create(node, gateway)
+    rules = {
+        "append:header.x-stage": "$context.stage",
+        "overwrite:header.accept": "text/${request.querystring.kind}",
+        "remove:header.x-secret": "",
+        "overwrite:querystring.page": "2",
+        "overwrite:path": "/inner/${request.path.id}",
+    }
+    api.route("GET /pets/{id}", api.integrate(echo, RequestParameters=rules))
+    event = api.event("/pets/a%20b?kind=html&page=1", headers={"X-Secret": "s", "Accept": "*/*"})
+    assert (event["headers"]["x-stage"], event["headers"]["accept"]) == ("$default", "text/html")
+    assert "x-secret" not in event["headers"]
+    assert event["queryStringParameters"] == {"kind": "html", "page": "2"}
+    assert (event["rawPath"], event["pathParameters"]) == ("/inner/a b", {"id": "a b"})

@@ -15,8 +15,9 @@ import msgspec
 
 from lambent.awsapi.context import Operation, RequestContext
 from lambent.awsapi.pagination import cut_page
+from lambent.frontdoor.answers import bad_request, not_found
 from lambent.frontdoor.domains.model import COLLECTION, Domain
-from lambent.frontdoor.http_apis.store import ApiStore, not_found
+from lambent.frontdoor.http_apis.store import ApiStore
 from lambent.frontdoor.rest_apis.answers import open_store
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Conflict, Documents, Write
@@ -52,7 +53,7 @@ class DomainOperations:
     async def create(self, context: RequestContext, params: Params) -> Params:
         name = params["DomainName"].lower()
         if _NAME.fullmatch(name) is None:
-            raise _bad_request(f"DomainName '{name}' is not a name like www.example.com or *.example.com.")
+            raise bad_request(f"DomainName '{name}' is not a name like www.example.com or *.example.com.")
         domain = Domain(
             name=name,
             account=context.account,
@@ -148,7 +149,7 @@ class DomainOperations:
         except CallerError:
             stages = (await self._rest_apis.get(context.account, api_id)).stages
         if stage not in stages:
-            raise _bad_request(f"Invalid stage identifier specified: {stage}")
+            raise bad_request(f"Invalid stage identifier specified: {stage}")
 
     async def _read(self, context: RequestContext, params: Params) -> tuple[Domain, int]:
         name = params["DomainName"].lower()
@@ -202,7 +203,7 @@ def _mapping(domain: Domain, id_: str) -> dict[str, str]:
 
 def _check_key(domain: Domain, key: str, own_id: str) -> str:
     if _KEY.fullmatch(key) is None:
-        raise _bad_request(f"ApiMappingKey '{key}' is not a path like v1 or shop/v1, without a slash at its ends.")
+        raise bad_request(f"ApiMappingKey '{key}' is not a path like v1 or shop/v1, without a slash at its ends.")
     for id_, mapping in domain.mappings.items():
         if id_ != own_id and mapping["ApiMappingKey"] == key:
             raise CallerError("ConflictException", "ApiMapping key already exists for this domain name", status=409)
@@ -211,7 +212,3 @@ def _check_key(domain: Domain, key: str, own_id: str) -> str:
 
 def _busy(name: str) -> CallerError:
     return CallerError("ConflictException", f"The domain {name} is being changed by others; try again.", status=409)
-
-
-def _bad_request(message: str) -> CallerError:
-    return CallerError("BadRequestException", message)

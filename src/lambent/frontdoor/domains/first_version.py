@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.answers import bad_request
 from lambent.frontdoor.domains.api import DomainOperations
 from lambent.frontdoor.rest_apis import patches
 from lambent.model.errors import CallerError
@@ -75,7 +76,7 @@ class FirstDomainOperations:
 
     async def create_mapping(self, context: RequestContext, params: Params) -> Params:
         if not params.get("stage"):
-            raise patches.bad_request("stage is needed: name the stage that the base path leads to.")
+            raise bad_request("stage is needed: name the stage that the base path leads to.")
         given = {
             "DomainName": params["domainName"],
             "ApiId": params["restApiId"],

@@ -19,7 +19,7 @@ import msgspec
 
 from lambent.frontdoor.call import HttpAnswer, HttpCall, is_field
 
-_IN_A_PATH = "/%!$&'()*+,;=:@~"
+IN_A_PATH = "/%!$&'()*+,;=:@~"
 _TEMPLATE = re.compile(r"\$\{([^}]*)\}")
 _KEY = re.compile(r"(append|overwrite|remove):(?:(header|querystring)\.(.+)|(path|statuscode))")
 
@@ -105,7 +105,7 @@ def map_request(
             continue
         action, area, name, whole = matched.groups()
         if whole == "path":
-            path = quote(variables.fill(value), safe=_IN_A_PATH)
+            path = quote(variables.fill(value), safe=IN_A_PATH)
         elif area == "header":
             headers = _change(headers, action, name.lower(), variables.fill(value))
         elif area == "querystring":

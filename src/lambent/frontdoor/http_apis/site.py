@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -18,7 +18,7 @@ from lambent.frontdoor.call import HOP_BY_HOP, HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.functions import EventTooLarge, Functions, TimedOut
 from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import HTTP, Api, Configuration, Members
-from lambent.frontdoor.http_apis.parameters import Variables, map_request, map_response
+from lambent.frontdoor.http_apis.parameters import IN_A_PATH, Variables, map_request, map_response
 from lambent.frontdoor.http_apis.routing import DEFAULT, Match, Router
 from lambent.frontdoor.http_apis.stage_variables import fill
 from lambent.frontdoor.outgoing import NotReached, Outgoing, TooSlow
@@ -287,6 +287,8 @@ class HttpApis:
 
     async def _invoke(self, request: _Request, integration: Members, allowed: Allowed) -> HttpAnswer:
         version = integration.get("PayloadFormatVersion", "1.0")
+        if rules := integration.get("RequestParameters"):
+            request = self._map(request, rules, allowed)
         event = self._build_event(request, version, allowed)
         arn = fill(function_reference(integration["IntegrationUri"]), request.stage.variables)
         try:
@@ -304,6 +306,22 @@ class HttpApis:
         except CallerError as exc:
             return _UNAVAILABLE if exc.code == "TooManyRequestsException" else _FAILED
         return _read_outcome(outcome, version)
+
+    def _map(self, request: _Request, rules: Mapping[str, str], allowed: Allowed) -> _Request:
+        """The request as parameter mapping makes it for a function."""
+        call = request.call
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in call.headers]
+        query = call.query_string.decode("latin-1")
+        variables = self._variables(request, allowed)
+        url = "http://function" + quote(request.path, safe=IN_A_PATH)
+        mapped = map_request(url, headers, query, rules, variables)
+        parts = urlsplit(mapped.url)
+        changed = msgspec.structs.replace(
+            call,
+            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in mapped.headers],
+            query_string=parts.query.encode("latin-1"),
+        )
+        return request._replace(call=changed, path=unquote(parts.path))
 
     def _build_event(self, request: _Request, version: str, allowed: Allowed) -> dict[str, Any]:
         call, stage = request.call, request.stage

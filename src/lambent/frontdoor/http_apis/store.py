@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from lambent.frontdoor.answers import not_found
 from lambent.frontdoor.http_apis.model import COLLECTION, Api
 from lambent.frontdoor.record_store import RecordStore
-from lambent.model.errors import CallerError
 from lambent.substrate.ports import Documents
 
 
 class ApiStore(RecordStore[Api]):
     def __init__(self, documents: Documents) -> None:
         super().__init__(documents, COLLECTION, Api, lambda id_: not_found("Api", id_))
-
-
-def not_found(kind: str, id_: str) -> CallerError:
-    return CallerError("NotFoundException", f"Invalid {kind} identifier specified {id_}", status=404)

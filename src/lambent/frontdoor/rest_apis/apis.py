@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.answers import Params, bad_request, new_id, now_text, pick
 from lambent.frontdoor.rest_apis import patches
-from lambent.frontdoor.rest_apis.answers import Params, cut, new_id, now_text, open_store, pick, show
+from lambent.frontdoor.rest_apis.answers import cut, open_store, show
 from lambent.frontdoor.rest_apis.model import DEPLOYMENTS, Configuration, Members, RestApi
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.frontdoor.rest_apis.policies import check_policy
 from lambent.substrate.ports import Documents, Write
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from lambent.frontdoor.answers import bad_request
 from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.rest_apis.model import Configuration, Members
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.frontdoor.rest_apis.templates import BadTemplate, parse
 
 SERVED_TYPES = ("AWS_PROXY", "HTTP_PROXY", "MOCK", "HTTP", "AWS")

@@ -7,18 +7,17 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from lambent.awsapi.context import Operation, RequestContext
-from lambent.frontdoor.definitions import BadDefinition, read_definition, write_definition
-from lambent.frontdoor.rest_apis.answers import Params, find, open_store
+from lambent.frontdoor.answers import Params, bad_request, find
+from lambent.frontdoor.definitions import check_base_path, read_definition, write_definition
+from lambent.frontdoor.rest_apis.answers import open_store
 from lambent.frontdoor.rest_apis.apis import new_api, show_api
 from lambent.frontdoor.rest_apis.exports import export
 from lambent.frontdoor.rest_apis.imports import Imported, merge
 from lambent.frontdoor.rest_apis.model import DEPLOYMENTS, RestApi, Snapshot
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.substrate.ports import Documents
 
 Address = Callable[[RequestContext, str], str]
 """(who asks, API) to the URL of the API."""
-_BASE_PATHS = ("ignore", "prepend", "split")
 
 
 class DefinitionOperations:
@@ -73,15 +72,8 @@ class DefinitionOperations:
 
 def _read(params: Params) -> Imported:
     """Raises CallerError."""
-    given = params.get("parameters") or {}
-    base_path = given.get("basepath", "ignore").lower()
-    if base_path not in _BASE_PATHS:
-        raise bad_request(f"basepath must be one of {', '.join(_BASE_PATHS)}.")
-    try:
-        document = read_definition(params["body"])
-    except BadDefinition as exc:
-        raise bad_request(f"Invalid OpenAPI input: {exc}.") from exc
-    imported = Imported(document, base_path=base_path)
+    base_path = check_base_path((params.get("parameters") or {}).get("basepath"))
+    imported = Imported(read_definition(params["body"]), base_path=base_path)
     if params.get("failOnWarnings") and imported.warnings:
         raise bad_request("Warnings found during import:\n\t" + "\n\t".join(imported.warnings))
     return imported

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lambent.frontdoor.answers import bad_request, not_found
 from lambent.frontdoor.call import HOP_BY_HOP, HttpAnswer, is_field
-from lambent.frontdoor.rest_apis.answers import not_found
 from lambent.frontdoor.rest_apis.model import Configuration, Members
-from lambent.frontdoor.rest_apis.patches import bad_request
 
 
 class Default(NamedTuple):

@@ -9,15 +9,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
+from lambent.frontdoor.answers import bad_request, new_id
+from lambent.frontdoor.definitions import endpoint_settings, path_prefix, resolve, security_schemes
 from lambent.frontdoor.rest_apis import gateway_responses
-from lambent.frontdoor.rest_apis.answers import new_id
 from lambent.frontdoor.rest_apis.apis import check_settings, new_configuration
 from lambent.frontdoor.rest_apis.checks import check_integration, check_method, check_templates
 from lambent.frontdoor.rest_apis.model import METHODS, Configuration, Members
 from lambent.frontdoor.rest_apis.parts import add_model, new_authorizer
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.frontdoor.rest_apis.resources import add_resource, new_integration
 from lambent.frontdoor.rest_apis.schemas import check_schema
 from lambent.model.errors import CallerError
@@ -45,18 +44,13 @@ class Imported:
             raise bad_request("Errors found during import:\n\t" + "\n\t".join(self._errors))
 
     def _read(self) -> None:
-        version = str(self._document.get("swagger") or self._document.get("openapi") or "")
-        if not (version.startswith("2.") or version.startswith("3.")):
-            raise bad_request("Invalid OpenAPI input: it names neither swagger 2.0 nor openapi 3.0.")
-        if not isinstance(self._document.get("paths"), dict):
-            raise bad_request("Invalid OpenAPI input: paths is missing.")
         try:
             self._read_settings()
             self._read_models()
             self._read_authorizers()
             self._read_validators()
             self._read_gateway_responses()
-            prefix = self._prefix()
+            prefix = path_prefix(self._document, self._base_path)
             for path, item in self._document["paths"].items():
                 self._read_path(prefix + path, item)
             check_settings(self.configuration.settings)
@@ -83,7 +77,7 @@ class Imported:
             settings["apiKeySource"] = document["x-amazon-apigateway-api-key-source"].upper()
         if "x-amazon-apigateway-policy" in document:
             settings["policy"] = json.dumps(document["x-amazon-apigateway-policy"])
-        endpoint = document.get("x-amazon-apigateway-endpoint-configuration") or {}
+        endpoint = endpoint_settings(document)
         if "disableExecuteApiEndpoint" in endpoint:
             settings["disableExecuteApiEndpoint"] = bool(endpoint["disableExecuteApiEndpoint"])
 
@@ -103,8 +97,7 @@ class Imported:
             check_schema(model["schema"], self.configuration.models)
 
     def _read_authorizers(self) -> None:
-        schemes = self._document.get("securityDefinitions")
-        schemes = schemes or (self._document.get("components") or {}).get("securitySchemes") or {}
+        schemes = security_schemes(self._document)
         for name, scheme in schemes.items():
             given = scheme.get("x-amazon-apigateway-authorizer")
             if given is None:
@@ -159,17 +152,6 @@ class Imported:
             gateway_responses.check(members)
             self.configuration.gateway_responses[kind] = members
 
-    def _prefix(self) -> str:
-        servers = self._document.get("servers") or [{}]
-        variables = servers[0].get("variables") or {}
-        base = str((variables.get("basePath") or {}).get("default") or "")
-        base = base or str(self._document.get("basePath") or urlsplit(str(servers[0].get("url") or "")).path)
-        base = base.strip("/") if "{" not in base else ""
-        if not base or self._base_path == "ignore":
-            return ""
-        kept = base if self._base_path == "prepend" else base.partition("/")[2]
-        return f"/{kept}" if kept else ""
-
     # Paths
 
     def _read_path(self, path: str, item: Mapping[str, Any]) -> None:
@@ -195,7 +177,7 @@ class Imported:
         self._read_security(method, operation)
         if operation.get("operationId"):
             method["operationName"] = operation["operationId"]
-        resolved = [self._resolve(parameter) for parameter in parameters]
+        resolved = [resolve(self._document, parameter) for parameter in parameters]
         expressions = {
             f"method.request.{_PLACES[each['in']]}.{each['name']}": bool(each.get("required"))
             for each in resolved
@@ -212,19 +194,18 @@ class Imported:
                 raise bad_request(f"there is no request validator named '{validator}'")
             method["requestValidatorId"] = self._validators[validator]
         method["methodResponses"] = {
-            str(status): self._method_response(str(status), self._resolve(response))
+            str(status): self._method_response(str(status), resolve(self._document, response))
             for status, response in (operation.get("responses") or {}).items()
             if str(status).isdigit()
         }
         check_method(self.configuration, resource, method)
         given = operation.get("x-amazon-apigateway-integration")
         if given is not None:
-            method["methodIntegration"] = self._integration(resource, method, self._resolve(given))
+            method["methodIntegration"] = self._integration(resource, method, resolve(self._document, given))
         resource["resourceMethods"][name] = method
 
     def _read_security(self, method: Members, operation: Mapping[str, Any]) -> None:
-        schemes = self._document.get("securityDefinitions")
-        schemes = schemes or (self._document.get("components") or {}).get("securitySchemes") or {}
+        schemes = security_schemes(self._document)
         for requirement in operation.get("security", self._document.get("security")) or ():
             for name, scopes in requirement.items():
                 scheme = schemes.get(name) or {}
@@ -252,7 +233,7 @@ class Imported:
             if parameter.get("in") == "body":
                 for kind in operation.get("consumes") or self._document.get("consumes") or ["application/json"]:
                     yield kind, self._model(parameter.get("schema") or {})
-        body = self._resolve(operation.get("requestBody") or {})
+        body = resolve(self._document, operation.get("requestBody") or {})
         for kind, content in (body.get("content") or {}).items():
             if content.get("schema"):
                 yield kind, self._model(content["schema"])
@@ -316,21 +297,6 @@ class Imported:
             return name
         name = "MODEL" + new_id(6)
         return str(add_model(self.configuration, _inline(name, schema))["name"])
-
-    def _resolve(self, value: Any) -> Members:
-        """What a reference within the document leads to."""
-        seen = 0
-        while isinstance(value, dict) and "$ref" in value:
-            place: Any = self._document
-            for part in str(value["$ref"]).removeprefix("#/").split("/"):
-                place = place.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(place, dict) else None
-            seen += 1
-            if place is None or seen > 20:
-                raise bad_request(f"the reference '{value['$ref']}' leads nowhere")
-            value = place
-        if not isinstance(value, dict):
-            raise bad_request(f"an object was expected, not {type(value).__name__}")
-        return value
 
 
 def ensure_resource(configuration: Configuration, path: str) -> Members:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.answers import Params, bad_request, conflict, find, new_id, pick
 from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.rest_apis import gateway_responses, patches
-from lambent.frontdoor.rest_apis.answers import Params, conflict, cut, find, new_id, open_store, pick
+from lambent.frontdoor.rest_apis.answers import cut, open_store
 from lambent.frontdoor.rest_apis.model import Configuration, Members, RestApi
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.frontdoor.rest_apis.schemas import check_pattern, check_schema
 from lambent.substrate.ports import Documents
 

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lambent.model.errors import CallerError
+from lambent.frontdoor.answers import bad_request
 
 Members = dict[str, Any]
 
@@ -54,10 +54,6 @@ def convert(kind: str, value: Any, path: str) -> Any:
             raise bad_request(f"Invalid value '{value}' for '{path}': it must be true or false.")
         return str(value).lower() == "true"
     return value
-
-
-def bad_request(message: str) -> CallerError:
-    return CallerError("BadRequestException", message)
 
 
 def _apply(members: Members, operation: Mapping[str, Any], rules: Rules) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from lambent.frontdoor.answers import bad_request
 from lambent.frontdoor.authorizers.functions import names_resource
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.model.errors import CallerError
 
 _ACTIONS = ("execute-api:Invoke", "execute-api:*", "*")

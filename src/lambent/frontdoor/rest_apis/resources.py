@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Mapping
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.answers import Params, bad_request, conflict, find, new_id, not_found, pick
 from lambent.frontdoor.rest_apis import patches
-from lambent.frontdoor.rest_apis.answers import Params, conflict, cut, find, new_id, not_found, open_store, pick
+from lambent.frontdoor.rest_apis.answers import cut, open_store
 from lambent.frontdoor.rest_apis.checks import check_integration, check_method
 from lambent.frontdoor.rest_apis.model import METHODS, Configuration, Members, RestApi
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.substrate.ports import Documents
 
 MOST_RESOURCES = 300

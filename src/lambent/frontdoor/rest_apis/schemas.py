@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lambent.frontdoor.rest_apis.patches import bad_request
+from lambent.frontdoor.answers import bad_request
 
 if TYPE_CHECKING:
     import jsonschema_rs

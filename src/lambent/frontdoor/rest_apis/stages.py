@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import msgspec
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.answers import Params, bad_request, conflict, find, new_id, now_text, pick
 from lambent.frontdoor.rest_apis import patches
-from lambent.frontdoor.rest_apis.answers import Params, conflict, cut, find, new_id, now_text, open_store, pick, show
+from lambent.frontdoor.rest_apis.answers import cut, open_store, show
 from lambent.frontdoor.rest_apis.model import DEPLOYMENTS, METHODS, Members, RestApi, Snapshot
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.model.errors import CallerError
 from lambent.substrate.ports import Documents, Write
 

@@ -9,21 +9,11 @@ from datetime import date, timedelta
 from typing import Any
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.answers import Params, bad_request, conflict, new_id, not_found, now_text, pick
 from lambent.frontdoor.record_store import RecordStore
 from lambent.frontdoor.rest_apis import patches
-from lambent.frontdoor.rest_apis.answers import (
-    Params,
-    conflict,
-    cut,
-    new_id,
-    not_found,
-    now_text,
-    open_store,
-    pick,
-    show,
-)
+from lambent.frontdoor.rest_apis.answers import cut, open_store, show
 from lambent.frontdoor.rest_apis.model import Members
-from lambent.frontdoor.rest_apis.patches import bad_request
 from lambent.frontdoor.rest_apis.quotas import Asked, Quotas
 from lambent.frontdoor.rest_apis.usage_model import KEYS, PLANS, USAGE, ApiKey, UsagePlan, period_begins_at
 from lambent.model.errors import CallerError
