@@ -18,6 +18,9 @@ import pytest
 from botocore.config import Config
 
 from lambent.awsapi.sigv4 import sign
+from lambent.client.client import Client
+from lambent.client.connection import Connection, Credentials
+from lambent.client.shapes import LogLine
 from lambent.testing.node import LambentNode, make_zip
 
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -94,6 +97,18 @@ class Deployed:
             error=response.get("FunctionError", ""),
             log=base64.b64decode(response.get("LogResult", "")).decode(),
         )
+
+
+def read_log(function: Deployed) -> Iterator[LogLine]:
+    """All lines of its log, and those that come."""
+    meta, credentials = function.client.meta, function.client._request_signer._credentials
+    connection = Connection(
+        endpoint=meta.endpoint_url,
+        region=meta.region_name,
+        credentials=Credentials(access_key=credentials.access_key, secret=credentials.secret_key),
+        source="the test",
+    )
+    return Client(connection).logs(function.name, follow=True)
 
 
 Deploy = Callable[..., Deployed]

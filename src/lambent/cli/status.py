@@ -8,7 +8,7 @@ import click
 from lambent.cli.output import say, show_duration, wrap, write_facts, write_json, write_table
 from lambent.cli.session import json_option, with_client
 from lambent.client.client import Client
-from lambent.client.shapes import Status
+from lambent.client.shapes import EnvironmentStatus, Status
 
 _MOST_ROWS = 50
 _USUAL = ("invocations", "cold_starts", "errors", "timeouts", "billed_ms")
@@ -35,7 +35,7 @@ def command(client: Client, as_json: bool) -> None:
         [
             environment["function"],
             environment["version"],
-            environment["state"],
+            _state(environment),
             str(environment.get("pid", "")),
             f"{environment.get('memory_mb', 0)} MB",
             str(environment.get("invocations", "")),
@@ -47,6 +47,13 @@ def command(client: Client, as_json: bool) -> None:
     write_table(columns, rows, right=["PID", "MEMORY", "CALLS", "IDLE"])
     if len(environments) > _MOST_ROWS:
         say(f"... and {len(environments) - _MOST_ROWS} more; --json has them all")
+
+
+def _state(environment: EnvironmentStatus) -> str:
+    concurrency = environment.get("concurrency", 1)
+    if concurrency == 1 or environment["state"] != "busy":
+        return environment["state"]
+    return f"busy, {environment['running']} of {concurrency}"
 
 
 def _facts(client: Client, status: Status) -> list[tuple[str, str]]:

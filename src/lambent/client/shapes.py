@@ -75,6 +75,8 @@ class EnvironmentStatus(TypedDict, total=False):
     pid: int
     memory_mb: int
     invocations: int
+    running: int
+    concurrency: int
     idle_s: float | None
 
 

@@ -13,7 +13,7 @@ import msgspec
 from lambent.controlplane.refusals import invalid, violated
 from lambent.controlplane.runtimes import check_runtime
 from lambent.model import limits
-from lambent.model.function import Logging, Version
+from lambent.model.function import CONCURRENCY, Logging, Version
 
 Params = Mapping[str, Any]
 
@@ -152,6 +152,14 @@ def _parse_environment(environment: Params) -> dict[str, str]:
     for name, value in variables.items():
         if "\0" in value:
             raise invalid(f"Environment variable {name}: its value holds a NUL character. Remove it.")
+    concurrency = variables.get(CONCURRENCY, "1")
+    if not (
+        concurrency.isascii() and concurrency.isdigit() and 1 <= int(concurrency) <= limits.ENVIRONMENT_CONCURRENCY
+    ):
+        raise invalid(
+            f"Environment variable {CONCURRENCY}: '{concurrency}' must be a whole number from 1 to "
+            f"{limits.ENVIRONMENT_CONCURRENCY}."
+        )
     measured = msgspec.json.encode(variables)
     if len(measured) > limits.ENVIRONMENT_BYTES:
         raise invalid(

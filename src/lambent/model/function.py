@@ -38,6 +38,10 @@ class LayerRef(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the layer's zip, lower-case hex: names its unpacked tree."""
 
 
+CONCURRENCY = "LAMBENT_CONCURRENCY"
+"""The variable that says how many requests an environment of a web application takes at a time."""
+
+
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a function: what its environments are made from and what the contract shows of it."""
 
@@ -78,6 +82,13 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     last_update_status: str = "Successful"
     last_update_reason: str = ""
     last_update_reason_code: str = ""
+
+    @property
+    def concurrency(self) -> int:
+        """How many invocations one of its environments takes at a time, where its runtime can."""
+        # A version of a time before the variable had a meaning may have anything there.
+        text = self.environment.get(CONCURRENCY, "1")
+        return int(text) if text.isdecimal() else 1
 
     @property
     def function_arn(self) -> str:

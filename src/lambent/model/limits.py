@@ -12,6 +12,8 @@ UNZIPPED_CODE_BYTES = 262_144_000
 """Unzipped function code together with all its layers."""
 CREATE_REQUEST_BYTES = 70_167_211
 ENVIRONMENT_BYTES = 4_096
+ENVIRONMENT_CONCURRENCY = 1_000
+"""Requests that one environment of a web application may take at a time."""
 MAX_LAYERS = 5
 MEMORY_MB_MIN, MEMORY_MB_MAX = 128, 10_240
 TIMEOUT_SECONDS_MIN, TIMEOUT_SECONDS_MAX = 1, 900

@@ -14,6 +14,10 @@ HELD_BYTES = 262_144
 """What may wait for the reader before the writer is asked to stop."""
 
 
+FLOOD_BYTES = 4 * 1_048_576
+"""What a writer that was asked to stop may still have had under way, and more."""
+
+
 def _nothing() -> None: ...
 
 
@@ -38,6 +42,10 @@ class ResponseStream:
     @property
     def is_full(self) -> bool:
         return self._held_bytes >= HELD_BYTES
+
+    @property
+    def is_flooded(self) -> bool:
+        return self._held_bytes >= FLOOD_BYTES
 
     def begin(self, content_type: str) -> None:
         self.begun = True

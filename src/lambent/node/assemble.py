@@ -622,6 +622,8 @@ def _show_environment(environment: Environment, now: float) -> dict[str, Any]:
         "memory_mb": environment.peak_memory_mb(),
         "provisioned": environment.provisioned,
         "invocations": environment.invocations,
+        "running": environment.running,
+        "concurrency": environment.concurrency,
         "idle_s": round(now - environment.idle_since, 1) if idle else None,
     }
 

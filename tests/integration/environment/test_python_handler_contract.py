@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.conftest import PYTHON, Deploy, Deployed
-
-from lambent.client.client import Client
-from lambent.client.connection import Connection, Credentials
-from lambent.client.shapes import LogLine
+from tests.conftest import PYTHON, Deploy, read_log
 
 
 def test_the_event_goes_in_and_the_result_comes_out(deploy: Deploy) -> None:
@@ -163,17 +158,6 @@ def test_an_error_of_an_init_is_logged_after_the_contracts_warning(deploy: Deplo
     lines = (line["message"] for line in read_log(function))
     assert any("LAMBDA_WARNING: Unhandled exception. " in line for line in lines)
     assert "at import" in next(lines)
-
-
-def read_log(function: Deployed) -> Iterator[LogLine]:
-    meta, credentials = function.client.meta, function.client._request_signer._credentials
-    connection = Connection(
-        endpoint=meta.endpoint_url,
-        region=meta.region_name,
-        credentials=Credentials(access_key=credentials.access_key, secret=credentials.secret_key),
-        source="the test",
-    )
-    return Client(connection).logs(function.name, follow=True)
 
 
 def test_an_interrupt_leaves_its_trace_in_the_log(deploy: Deploy) -> None:

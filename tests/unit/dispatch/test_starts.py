@@ -234,3 +234,31 @@ def test_in_no_order_of_events_are_there_more_starts_than_wait_or_does_anybody_w
             under_way = sum(each == key for each in begun.values())
             without = sum(each == key and not starts.is_queued(name) for name, each in waiting.items())
             assert without <= under_way
+
+
+def test_a_start_is_enough_for_as_many_as_its_environment_takes_at_a_time() -> None:
+    starts = make(environments=10)
+    starts.note_concurrency(A, 2)
+    starts.want(A, "a1")
+    assert begin(starts) == "a1"
+    for name in ("a2", "a3", "a4", "a5"):
+        starts.want(A, name)
+    # The first start has room for a2, another one takes a3 and a4.
+    assert not starts.is_queued("a2")
+    assert begin(starts) == "a3"
+    assert starts.adopt() == ["a4"]
+    assert begin(starts) == "a5"
+    assert begin(starts) is None
+
+
+def test_those_whose_start_takes_fewer_than_was_thought_are_given_starts_of_their_own() -> None:
+    starts = make(environments=10)
+    starts.note_concurrency(A, 3)
+    for name in ("a1", "a2", "a3"):
+        starts.want(A, name)
+    assert begin(starts) == "a1"
+    assert starts.adopt() == ["a2", "a3"]
+    starts.note_concurrency(A, 1)
+    starts.leave(A, "a1")
+    assert sorted(starts.end("a1")) == ["a2", "a3"]
+    assert [begin(starts), begin(starts)] == ["a2", "a3"]

@@ -45,14 +45,20 @@ class Predicting:
 
 
 class FakeChannel:
+    concurrency = 1
+
     def __init__(self, init: asyncio.Future[float | None]) -> None:
         self._init = init
 
     async def wait_ready(self) -> float | None:
         return await self._init
 
-    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> int:
         asyncio.get_running_loop().call_soon(take, Reply(b"1"))
+        return 0
+
+    def abandon(self, number: int) -> None:
+        raise AssertionError("there is one at a time")
 
     def close(self) -> None:
         if not self._init.done():

@@ -25,7 +25,7 @@ class Books:
         self._recorder = recorder
         self._journals: dict[str, Journal] = {}
         # Those whose START is still held back.
-        self._started: dict[str, Journal] = {}
+        self._started: dict[Journal, None] = {}
         self._start_timer: asyncio.TimerHandle | None = None
 
     def journal_of(self, environment: Environment) -> Journal:
@@ -41,15 +41,18 @@ class Books:
     def begin(self, environment: Environment, invocation: Invocation, now_ms: int) -> None:
         """It is delivered now."""
         journal = self._journals[environment.id]
+        if environment.concurrency > 1:
+            journal = journal.open_turn(invocation)
         journal.note_start(invocation.request_id, wants_tail=invocation.wants_log_tail, now_ms=now_ms)
-        self._started[environment.id] = journal
+        self._started[journal] = None
         if self._start_timer is None:
             self._start_timer = asyncio.get_running_loop().call_later(START_HELD_S, self._write_starts)
 
-    def withdraw(self, environment: Environment) -> None:
+    def withdraw(self, environment: Environment, invocation: Invocation) -> None:
         """What began there has not reached it and begins anew elsewhere."""
-        self._started.pop(environment.id, None)
-        self._journals[environment.id].withdraw_start()
+        journal = self._journals[environment.id].find_turn(invocation)
+        self._started.pop(journal, None)
+        journal.withdraw_start()
 
     def conclude_failed(
         self,
@@ -64,7 +67,7 @@ class Books:
             return self.conclude(environment, target, invocation, reply, elapsed_ms, status="error")
         timeout_s = target.version.timeout_s
         error_type, payload = failures.describe(failed, request_id=invocation.request_id, timeout_s=timeout_s)
-        journal = self.journal_of(environment)
+        journal = self.journal_of(environment).find_turn(invocation)
         if failed.cause is Cause.TIMEOUT:
             elapsed_ms = max(elapsed_ms, timeout_s * 1000.0)
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{int(time.time() * 1000) % 1000:03d}Z"
@@ -93,7 +96,7 @@ class Books:
 
     def write_down(self, environment: Environment, target: Target, invocation: Invocation, outcome: Outcome) -> None:
         """Close the log and the books of what `weigh` has weighed."""
-        self._write(environment, _make_record(environment, target.version, invocation, outcome), "")
+        self._write(environment, invocation, _make_record(environment, target.version, invocation, outcome), "")
 
     def conclude(
         self,
@@ -132,20 +135,24 @@ class Books:
         record.error_type = report_type or reply.error_type
         record.cold, record.cold_reason = init_ms is not None or restore_ms is not None, cold
         record.restore_ms = restore_ms
-        outcome.log_tail = self._write(environment, record, status)
+        outcome.log_tail = self._write(environment, invocation, record, status)
         return outcome
 
-    def _write(self, environment: Environment, record: InvocationRecord, status: str) -> bytes:
+    def _write(self, environment: Environment, invocation: Invocation, record: InvocationRecord, status: str) -> bytes:
         """Returns the tail of the log, if it was asked for."""
-        tail = self._journals[environment.id].note_report(record, status)
-        self._started.pop(environment.id, None)
+        journal = self._journals[environment.id]
+        if environment.concurrency > 1:
+            whole, journal = journal, journal.find_turn(invocation)
+            whole.close_turn(invocation)
+        tail = journal.note_report(record, status)
+        self._started.pop(journal, None)
         self._recorder.record(record)
         return tail
 
     def _write_starts(self) -> None:
         self._start_timer = None
         started, self._started = self._started, {}
-        for journal in started.values():
+        for journal in started:
             journal.flush()
 
 

@@ -1,6 +1,7 @@
 # The heart: gives every invocation an environment, and every environment back.
 #
-# Rule 1: an environment is either in the idle list, or in the hands of exactly one invocation, or being stopped.
+# Rule 1: an environment is either in the idle list, or in the hands of at most as many invocations as it takes at a
+#         time (nearly always one), or being stopped.
 # Rule 2: it returns to the idle list only after a clean answer; every other way out stops it.
 # Rule 3: the concurrency slot is held from before the environment is chosen until after it is idle or gone.
 # Rule 4: nothing here parses a payload or knows of HTTP.
@@ -20,9 +21,10 @@ from lambent.dataplane.dispatch.fleets import Fleets, NoRoom
 from lambent.dataplane.dispatch.keepalive.idle_pool import IdlePool
 from lambent.dataplane.dispatch.keepalive.policy import KeepAlive
 from lambent.dataplane.dispatch.keepalive.worth import GreedyDual, Price
+from lambent.dataplane.dispatch.open_environments import OpenEnvironments
 from lambent.dataplane.dispatch.starts import Starts
 from lambent.dataplane.sandbox import failures
-from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply
+from lambent.dataplane.sandbox.channel import ChannelClosed, InitFailed, Reply, TurnOver
 from lambent.dataplane.sandbox.environment import Cause, Ended, Environment
 from lambent.dataplane.sandbox.launcher import ON_DEMAND, PROVISIONED, Launcher
 from lambent.dataplane.sandbox.states import Event, State
@@ -132,10 +134,13 @@ class Dispatcher:
         self._queue_s = queue_s
         self._init_limit_ms = init_limit_ms
         self._idle: IdlePool[Environment, Target] = IdlePool(keep_alive, GreedyDual())
+        self._open: OpenEnvironments[Environment] = OpenEnvironments()
         self.fleets: Fleets[Environment] = Fleets(self._start_ahead, self._stop_soon)
         self._left: dict[str, ColdReason] = {}
         """Why the last environment of a version went."""
         self._revisions: dict[str, str] = {}
+        self._single: dict[PoolKey, None] = {}
+        """Versions that are to take several invocations at a time, and whose runtime cannot."""
         self._due: asyncio.TimerHandle | None = None
         self._due_at = math.inf
         self._tasks: set[asyncio.Task[None]] = set()
@@ -227,6 +232,12 @@ class Dispatcher:
     def _start(self, run: _Run) -> None:
         """The run has its slot; from here on it ends in `_finish`, whoever still waits for it."""
         environment = self._take_provisioned(run.share) if run.share else None
+        if environment is None and run.target.version.concurrency > 1:
+            environment = self._open.find(run.target.pool_key)
+            if environment is not None and environment.state is not State.BUSY:
+                environment = None
+            if environment is not None:
+                self._idle.begin(run.target.pool_key, time.monotonic(), needs_one=False)
         if environment is None:
             environment = self._take_idle(run.target.pool_key)
         if environment is None:
@@ -243,6 +254,8 @@ class Dispatcher:
     def _want(self, run: _Run) -> None:
         key = run.target.pool_key
         run.cold = self._why_cold(key)
+        if run.target.version.concurrency > 1 and key not in self._single:
+            self._starts.note_concurrency(key, run.target.version.concurrency)
         self._starts.want(key, run)
         self._start_next()
         if not self._starts.is_queued(run):
@@ -336,11 +349,28 @@ class Dispatcher:
             elif environment is not None:
                 await self._stop(environment)
             return
+        if run.target.version.concurrency > 1:
+            self._note_concurrency(environment, run.target.pool_key)
         if waits:
             self._hand_over(run, environment)
         else:
             self._keep_spare(environment, run.target)
+        self._fill(environment, run.target.pool_key)
         self._end_start(run)
+
+    def _fill(self, environment: Environment, key: PoolKey) -> None:
+        """Those who wait take what it has room for."""
+        while 0 < environment.running < environment.concurrency and environment.state is State.BUSY:
+            if not self._serve_waiting(environment, key):
+                return
+
+    def _note_concurrency(self, environment: Environment, key: PoolKey) -> None:
+        """What its runtime says counts, whatever the version wishes."""
+        self._starts.note_concurrency(key, environment.concurrency)
+        if environment.concurrency == 1:
+            self._single[key] = None
+            if len(self._single) > _MAX_REMEMBERED:
+                del self._single[next(iter(self._single))]
 
     def _keep_spare(self, environment: Environment, target: Target) -> None:
         """It became ready after the one it was started for had been served."""
@@ -358,8 +388,16 @@ class Dispatcher:
         if environment is None or not environment.provisioned:
             self._idle.end(run.target.pool_key, time.monotonic())
         if environment is not None:
+            self._take_back(run, environment)
             await self._stop(environment)
         self._finish(run, result)
+
+    def _take_back(self, run: _Run, environment: Environment) -> None:
+        """It has the run no more, and gets no other."""
+        environment.retire = True
+        if run.environment is environment:
+            environment.running -= 1
+            self._open.note(run.target.pool_key, environment)
 
     def _finish(self, run: _Run, result: Outcome | Exception) -> None:
         if run.share:
@@ -386,24 +424,41 @@ class Dispatcher:
         return environment
 
     def _give_back(self, environment: Environment, target: Target, size_mb: int) -> None:
+        environment.running -= 1
         if environment.provisioned:
             environment.size_mb = size_mb
-            self.fleets.give_back(environment)
+            if environment.retire:
+                self.fleets.remove(environment)
+                self._stop_soon(environment)
+            else:
+                self.fleets.give_back(environment)
             return
         key = target.pool_key
         now = time.monotonic()
         self._idle.end(key, now)
-        if self._stopped or self._revisions.get(key[0]) != key[1] or now > environment.retire_at:
-            self._stop_soon(environment)
+        unwanted = environment.retire or self._stopped
+        if unwanted or self._revisions.get(key[0]) != key[1] or now > environment.retire_at:
+            self._retire(environment, key)
             return
         environment.size_mb = size_mb
         if self._starts.queued_or_wanted and self._serve_waiting(environment, key):
             return
+        if environment.concurrency > 1:
+            self._open.note(key, environment)
+            if environment.running:
+                return
         environment.take(Event.FINISHED)
         self._idle.add(environment, key, target, environment.idle_since, _price(environment, size_mb))
         self._plan_due()
         if self._starts.queued:
             self._start_next()
+
+    def _retire(self, environment: Environment, key: PoolKey) -> None:
+        """It takes no further invocation, and ends with the last that it has."""
+        environment.retire = True
+        self._open.note(key, environment)
+        if not environment.running:
+            self._stop_soon(environment)
 
     async def _launch(
         self, target: Target, victim: Environment | None = None, *, provisioned: bool = False
@@ -503,6 +558,9 @@ class Dispatcher:
     def _deliver(self, run: _Run, environment: Environment) -> None:
         invocation = run.invocation
         run.environment = environment
+        environment.running += 1
+        if environment.concurrency > 1 and not environment.provisioned:
+            self._open.note(run.target.pool_key, environment)
         environment.begin_log()
         now_ms = int(time.time() * 1000)
         limit_ms = run.target.version.timeout_s * 1000
@@ -525,6 +583,11 @@ class Dispatcher:
         environment = run.environment
         assert environment is not None
         if isinstance(reply, ChannelClosed):
+            environment.retire = True
+            self._open.note(run.target.pool_key, environment)
+            if isinstance(reply, TurnOver):
+                self._end_turn(run, environment, elapsed_ms)
+                return
             self._carry_out(self._end_failed(run, environment, reply), f"end environment {environment.id}")
             return
         usual = not reply.error_type and run.cold is None and not run.invocation.wants_log_tail
@@ -569,7 +632,21 @@ class Dispatcher:
                     self._give_back(environment, target, outcome.max_memory_mb)
                 else:
                     self._idle.end(target.pool_key, time.monotonic())
+                    self._take_back(run, environment)
                     self._stop_soon(environment)
+
+    def _end_turn(self, run: _Run, environment: Environment, elapsed_ms: float) -> None:
+        """Its time is over, and not that of the others in the environment: that ends when they have."""
+        self._note_left(run.target.version.version_arn, ColdReason.DIED)
+        result: Outcome | Exception
+        try:
+            environment.drain_log()
+            ended = Ended(Cause.TIMEOUT, None)
+            result = self._books.conclude_failed(environment, run.target, run.invocation, ended, elapsed_ms)
+        except Exception as exc:
+            result = exc
+        self._give_back(environment, run.target, environment.size_mb)
+        self._finish(run, result)
 
     async def _end_failed(self, run: _Run, environment: Environment, closed: ChannelClosed) -> None:
         self._note_left(run.target.version.version_arn, ColdReason.DIED)
@@ -597,9 +674,10 @@ class Dispatcher:
         return early and environment.invocations > 1 and not self._stopped
 
     async def _hand_on(self, run: _Run, environment: Environment) -> None:
-        self._books.withdraw(environment)
+        self._books.withdraw(environment, run.invocation)
         if not environment.provisioned:
             self._idle.end(run.target.pool_key, time.monotonic())
+        self._take_back(run, environment)
         await self._stop(environment)
         run.environment = None
         if self._stopped:
@@ -610,6 +688,8 @@ class Dispatcher:
     def _forget(self, environment: Environment) -> None:
         """The process ended: out of the idle list at once, so that nobody is given a dead environment."""
         self._starts.remove(environment)
+        if environment.concurrency > 1:
+            self._open.forget(environment)
         if self._idle.remove(environment):
             self._note_left(environment.version.version_arn, ColdReason.DIED)
             self._stop_soon(environment)
@@ -728,7 +808,9 @@ class Dispatcher:
 
     async def _stop(self, environment: Environment) -> None:
         await environment.stop()
-        self._books.close(environment)
+        if not environment.running:
+            # Else whoever ends its last invocation closes them.
+            self._books.close(environment)
 
 
 def _settle(answer: asyncio.Future[Outcome], result: Outcome | Exception) -> None:

@@ -23,6 +23,9 @@ class Journal:
     """The log of one environment: what it wrote and what the platform says about it, in order."""
 
     def __init__(self, sink: LogSink, environment: Environment) -> None:
+        self._environment = environment
+        self._turns: dict[int, Journal] = {}
+        """Of an environment with several invocations at a time: the journal of each, by the invocation's identity."""
         version = environment.version
         self._sink = sink
         self._stream = LogStream(
@@ -43,13 +46,28 @@ class Journal:
         now_ms = int(time.time() * 1000)
         request_id = self._request_id
         events = self._release_start()
+        for turn in self._turns.values():
+            # Whose lines they are cannot be told, unless there is only one.
+            request_id = turn._request_id if len(self._turns) == 1 else ""
+            events += turn._release_start()
+            turn._keep_all(lines)
         events += [
             LogEvent(timestamp_ms=now_ms, request_id=request_id, message=line, kind="function") for line in lines
         ]
         self._sink.write(self._stream, events)
-        if self._tail is not None:
-            for line in lines:
-                self._keep(line)
+        self._keep_all(lines)
+
+    def open_turn(self, invocation: object) -> Journal:
+        """The journal of one of several invocations: its own lines, and those of the function that come meanwhile."""
+        turn = self._turns[id(invocation)] = Journal(self._sink, self._environment)
+        return turn
+
+    def find_turn(self, invocation: object) -> Journal:
+        """Its journal, or this one where there is one invocation at a time."""
+        return self._turns.get(id(invocation), self)
+
+    def close_turn(self, invocation: object) -> None:
+        self._turns.pop(id(invocation), None)
 
     def flush(self) -> None:
         """Write what is held back: the start of an invocation that takes long enough to be looked at."""
@@ -178,6 +196,11 @@ class Journal:
         if self._tail is not None:
             for text in texts:
                 self._keep(text.encode())
+
+    def _keep_all(self, lines: list[bytes]) -> None:
+        if self._tail is not None:
+            for line in lines:
+                self._keep(line)
 
     def _keep(self, line: bytes) -> None:
         assert self._tail is not None

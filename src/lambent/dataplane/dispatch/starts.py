@@ -8,6 +8,7 @@
 #         count any more: it waits for something that is not this machine, and must not hold up the others.
 # Rule 4: there are no more starts under way for a version than wait for one: whoever comes while a start is under way
 #         that nobody waits for any more gets that one. Else an init that takes long is begun again and again.
+#         An environment that takes several invocations at a time is enough for that many of those who wait.
 # Rule 5: this file knows no clock and no process; it is told what happened and says who is next.
 from __future__ import annotations
 
@@ -49,6 +50,8 @@ class Starts(Generic[Wanting, Held]):
         # Starts that have begun and not ended, by who they were begun for.
         self._under_way: dict[Wanting, PoolKey] = {}
         self._under_way_of: dict[PoolKey, int] = {}
+        self._concurrency_of: dict[PoolKey, int] = {}
+        """How many invocations an environment takes at a time, where it is more than one."""
 
     # Who waits
 
@@ -61,6 +64,13 @@ class Starts(Generic[Wanting, Held]):
     def queued_or_wanted(self) -> bool:
         """Whether anybody waits for an environment."""
         return bool(self._wanting)
+
+    def note_concurrency(self, key: PoolKey, concurrency: int) -> None:
+        """How many invocations an environment of this key takes at a time."""
+        if concurrency > 1:
+            self._concurrency_of[key] = concurrency
+        else:
+            self._concurrency_of.pop(key, None)
 
     def want(self, key: PoolKey, wanting: Wanting) -> None:
         has_spare = self._spare(key) > 0
@@ -107,6 +117,8 @@ class Starts(Generic[Wanting, Held]):
         if key is None:
             return []
         _count(self._under_way_of, key, -1)
+        if key not in self._under_way_of and key not in self._wanting:
+            self._concurrency_of.pop(key, None)
         lacking = -self._spare(key)
         orphans: list[Wanting] = []
         for other in reversed(self._wanting.get(key, {})):
@@ -119,9 +131,9 @@ class Starts(Generic[Wanting, Held]):
         return orphans
 
     def _spare(self, key: PoolKey) -> int:
-        """Starts under way beyond those who wait for one; below zero, those who wait without one."""
+        """For how many more the starts under way are enough; below zero, those who wait without one."""
         waiting = len(self._wanting.get(key, ())) - self._queued_of.get(key, 0)
-        return self._under_way_of.get(key, 0) - waiting
+        return self._under_way_of.get(key, 0) * self._concurrency_of.get(key, 1) - waiting
 
     def _enqueue(self, key: PoolKey, wanting: Wanting) -> None:
         self._queue[wanting] = key

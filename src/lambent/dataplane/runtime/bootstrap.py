@@ -13,9 +13,10 @@ import random
 import socket
 import sys
 import time
-from typing import NoReturn, Optional, TextIO
+from typing import Any, Dict, NoReturn, Optional, TextIO
 
-from lambent.dataplane.runtime import context, exits, faults, logs, marshal, snapshot_hooks, streaming
+from lambent.dataplane.runtime import concurrent, context, exits, faults, logs, marshal, snapshot_hooks, streaming
+from lambent.dataplane.runtime.applications.asgi import AsgiHandler
 from lambent.dataplane.runtime.faults import Fault, Refused
 from lambent.dataplane.runtime.handler import Handler, HandlerNotLoaded, load_handler, start_server
 from lambent.dataplane.wire import frames
@@ -47,7 +48,18 @@ def serve(sock: socket.socket, spec: EnvironmentSpec) -> NoReturn:
     if spec.template:
         sys.modules["lambent.dataplane.runtime.template"].pause(sock, spec, handler, began)
     init_ms = (time.perf_counter() - began) * 1000
-    sock.sendall(frames.encode(frames.READY, json.dumps({"init_ms": init_ms}).encode()))
+    serve_calls(sock, spec, handler, {"init_ms": init_ms})
+
+
+def serve_calls(sock: socket.socket, spec: EnvironmentSpec, handler: Handler, told: Dict[str, Any]) -> NoReturn:
+    """Say that the environment is ready, then answer. `told`: what READY says."""
+    if spec.concurrency > 1 and isinstance(handler, AsgiHandler):
+        concurrent.serve(sock, handler, spec, told)
+    if spec.concurrency > 1:
+        logs.write_line(
+            "[lambent] LAMBENT_CONCURRENCY is for ASGI applications (main:app): this handler takes one at a time"
+        )
+    sock.sendall(frames.encode(frames.READY, json.dumps(told).encode()))
     Loop(sock, handler, spec.log_format).run()
 
 
@@ -152,7 +164,7 @@ class Loop:
         except Refused as exc:
             fault = Fault(exc.error_type, str(exc), call.request_id, [])
         except marshal.ResponseTooLarge as exc:
-            return self._refuse_size(str(exc))
+            return frames.encode_error(frames.ERROR, *logs.refuse_size(str(exc)))
         except Exception as exc:
             fault = faults.describe(exc, call.request_id)
         except BaseException as exc:
@@ -160,12 +172,6 @@ class Loop:
         _close_stream(lambda_context)
         logs.log_fault(fault, self._log_format, faults.format_for_log(fault))
         return frames.encode_error(frames.ERROR, fault.error_type, fault.encode())
-
-    def _refuse_size(self, message: str) -> bytes:
-        error_type = "Function.ResponseSizeTooLarge"
-        logs.write_line("[ERROR] {}: {}".format(error_type, message))
-        document = {"errorMessage": message, "errorType": error_type}
-        return frames.encode_error(frames.ERROR, error_type, json.dumps(document, separators=(",", ":")).encode())
 
 
 def _close_stream(lambda_context: Optional[context.LambdaContext]) -> None:

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
 from lambent.dataplane.runtime import faults
 from lambent.dataplane.runtime.faults import Fault
@@ -39,11 +39,17 @@ class Requests:
     """The invocation that is going on; log records carry its id."""
 
     current = ""
+    of_task: Any = None
+    """A ContextVar where there are several at a time; then `current` is empty."""
+
+    @classmethod
+    def find(cls) -> str:
+        return cls.current if cls.of_task is None else cls.of_task.get("")
 
 
 class _RequestFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.aws_request_id = Requests.current
+        record.aws_request_id = Requests.find()
         return True
 
 
@@ -81,7 +87,7 @@ class _JsonFormatter(logging.Formatter):
             "stackTrace": traceback.format_tb(trace) if kind else None,
             "errorType": kind.__name__ if kind else None,
             "errorMessage": str(value) if kind else None,
-            "requestId": Requests.current,
+            "requestId": Requests.find(),
             "location": "{}:{}:{}".format(record.pathname, record.funcName, record.lineno) if kind else None,
         }
         body.update((key, value) for key, value in record.__dict__.items() if key not in _KNOWN and key not in body)
@@ -110,6 +116,14 @@ def log_fault(fault: Fault, log_format: str, text: str) -> None:
         return
     body = {"timestamp": time.strftime(_TIME, time.gmtime()), "level": "ERROR", **fault.as_document()}
     write_line(faults.write_json(body))
+
+
+def refuse_size(message: str) -> Tuple[str, bytes]:
+    """Error type and document of an answer that is too large, which the log is told, too."""
+    error_type = "Function.ResponseSizeTooLarge"
+    write_line("[ERROR] {}: {}".format(error_type, message))
+    document = {"errorMessage": message, "errorType": error_type}
+    return error_type, json.dumps(document, separators=(",", ":")).encode()
 
 
 def warn_of_unhandled() -> None:

@@ -53,6 +53,9 @@ class NotStreamed(Refused):
 class ResponseWriter:
     """What `context.response_stream` gives. Bound to one invocation; not for several threads at a time."""
 
+    wait_room: Any = None
+    """Where there are several invocations at a time: a coroutine function, to be awaited after each write."""
+
     def __init__(self, sock: socket.socket, *, streams: bool) -> None:
         """Without `streams` what is written is kept, for whoever wants the answer in one piece."""
         self._sock = sock

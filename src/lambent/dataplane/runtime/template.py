@@ -128,8 +128,7 @@ def _serve(spec: EnvironmentSpec, handler: Handler) -> NoReturn:
     except BaseException as exc:
         fail(control, spec, "Runtime.AfterRestoreError", exc)
     exits.flush()
-    control.sendall(frames.encode(frames.READY, b"{}"))
-    bootstrap.Loop(control, handler, spec.log_format).run()
+    bootstrap.serve_calls(control, spec, handler, {})
 
 
 def reseed() -> None:

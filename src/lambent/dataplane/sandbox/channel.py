@@ -49,6 +49,10 @@ class ChannelClosed(Exception):
         self.undelivered = undelivered
 
 
+class TurnOver(ChannelClosed):
+    """The time of one of several invocations is over; the environment goes on with the others."""
+
+
 TakeReply = Callable[[Reply | ChannelClosed], None]
 
 
@@ -64,6 +68,10 @@ class Intake:
     @property
     def is_full(self) -> bool:
         return self.stream is not None and self.stream.is_full
+
+    @property
+    def is_flooded(self) -> bool:
+        return self.stream is not None and self.stream.is_flooded
 
     def begin(self, content_type: str) -> None:
         if self.stream is not None:
@@ -96,6 +104,9 @@ class Intake:
 
 
 class Channel(Protocol):
+    concurrency: int
+    """How many invocations it takes at a time; known when `wait_ready` has returned."""
+
     async def wait_ready(self) -> float | None:
         """Wait for the end of init. Returns the init time the runtime measured in ms, None if it cannot tell.
 
@@ -103,13 +114,17 @@ class Channel(Protocol):
         """
         ...
 
-    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
-        """Deliver one invocation. One at a time.
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> int:
+        """Deliver one invocation; never more than `concurrency` at a time. Returns its number, for `abandon`.
 
         `take` is called exactly once, after `send` has returned: with the answer, or with why there will be none.
         What is streamed goes to `stream`, and the answer is then empty; without one it is put together. The channel
         does not read on while the stream is full.
         """
+        ...
+
+    def abandon(self, number: int) -> None:
+        """One of several invocations is over for us: its `take` is called with TurnOver, and its answer is dropped."""
         ...
 
     def close(self) -> None:

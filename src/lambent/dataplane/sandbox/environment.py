@@ -1,6 +1,7 @@
 """One execution environment as the node holds it: its process, its channel, its log, its limits.
 
-It serves one invocation at a time. Whoever starts it owns it until `stop` has returned.
+It serves one invocation at a time, or up to `concurrency` of them where its runtime can. Whoever starts it owns it
+until `stop` has returned.
 """
 
 from __future__ import annotations
@@ -73,6 +74,25 @@ class Gauge:
         """End every process that the init process cannot take with it; nothing where a pid namespace does."""
 
 
+class _Turn:
+    """One of several invocations: its own time limit, and the way of its answer."""
+
+    __slots__ = ("_channel", "_deadlines", "_take", "number")
+
+    def __init__(self, channel: Channel, deadlines: Deadlines, take: TakeReply) -> None:
+        self._channel = channel
+        self._deadlines = deadlines
+        self._take = take
+        self.number = 0
+
+    def time_out(self) -> None:
+        self._channel.abandon(self.number)
+
+    def note_reply(self, reply: Reply | ChannelClosed) -> None:
+        self._deadlines.leave(self.time_out)
+        self._take(reply)
+
+
 class Environment:
     """Built by `launcher.Launcher`, which hands it what it owns; `stop` gives all of it back."""
 
@@ -105,8 +125,12 @@ class Environment:
         self.size_mb = UNMEASURED_MB
         """Memory it took in its last invocation."""
         self.invocations = 0
+        self.concurrency = 1
+        """How many invocations it takes at a time; known when it is ready."""
+        self.running = 0
+        """Invocations in it now, as whoever hands them out counts them."""
         self.retire = False
-        """Set when its version is gone or changed: it is stopped instead of becoming idle."""
+        """It takes no further invocation, and ends with the last that it has."""
         self._loop = asyncio.get_running_loop()
         self._spawned = spawned
         self._gauge = gauge
@@ -154,6 +178,7 @@ class Environment:
             self._deadlines.leave(self._time_out)
         if self._state.current is not State.STARTING:
             raise await self.how_it_ended(ChannelClosed())
+        self.concurrency = self._channel.concurrency
         self.init_ms = (time.perf_counter() - began) * 1000 if measured is None else measured
         self._state.take(Event.BOOTED)
 
@@ -162,9 +187,15 @@ class Environment:
 
         What the function streams goes to `stream`; without one it is put together and is the answer.
 
-        A reply after the limit is never accepted.
+        A reply after the limit is never accepted: where there are several at a time TurnOver is told instead.
         """
         assert self._channel is not None
+        if self.concurrency > 1:
+            turn = _Turn(self._channel, self._deadlines, take)
+            turn.number = self._channel.send(call, turn.note_reply, stream)
+            self.invocations += 1
+            self._deadlines.enter(turn.time_out, limit_ms)
+            return
         self._take_reply = take
         self._channel.send(call, self._note_reply, stream)
         # After it was sent, and before anything can be read: the function runs meanwhile.

@@ -318,7 +318,7 @@ class Launcher:
     ) -> Environment:
         """Tie the node's ends of control socket and log pipe to the environment; they become its own."""
         pipe = LogPipe(log_fd, lambda lines: self._emit_log(environment, lines))
-        channel = await self._open_channel(control, listener)
+        channel = await self._open_channel(control, listener, environment.version.concurrency)
         environment.attach(channel, pipe)
         return environment
 
@@ -364,8 +364,8 @@ class Launcher:
         listener.setblocking(False)
         return listener
 
-    async def _open_channel(self, ours: socket.socket, listener: socket.socket | None) -> Channel:
-        frames = await FrameChannel.open(ours)
+    async def _open_channel(self, ours: socket.socket, listener: socket.socket | None, concurrency: int) -> Channel:
+        frames = await FrameChannel.open(ours, most=concurrency)
         if listener is None:
             return frames
         return LaunchedChannel(frames, self._open_runtime_api(listener))
@@ -424,6 +424,7 @@ class Launcher:
             template=template,
             argv=None if serves else self.zygotes.argv(version.runtime, task_root, tree),
             server=self.zygotes.server(version.runtime, version.handler, task_root, tree) if serves else "",
+            concurrency=version.concurrency,
         )
 
 
@@ -474,6 +475,8 @@ def _variables(version: Version, region: str, stream: str, task_root: str, api: 
         )
     if api:
         variables["AWS_LAMBDA_RUNTIME_API"] = api
+    elif version.concurrency > 1:
+        variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(version.concurrency)
     return variables
 
 
@@ -483,6 +486,8 @@ class LaunchedChannel:
     def __init__(self, frames: FrameChannel, api: Channel) -> None:
         self._frames = frames
         self._api = api
+
+    concurrency = 1
 
     async def wait_ready(self) -> float | None:
         try:
@@ -494,8 +499,11 @@ class LaunchedChannel:
             raise InitFailed("Runtime.InvalidEntrypoint", json.dumps(document).encode()) from failed
         return await self._api.wait_ready()
 
-    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
-        self._api.send(call, take, stream)
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> int:
+        return self._api.send(call, take, stream)
+
+    def abandon(self, number: int) -> None:
+        self._api.abandon(number)
 
     def close(self) -> None:
         self._frames.close()

@@ -79,18 +79,25 @@ class RuntimeApiChannel:
         self._server: asyncio.Server | None = None
         self._opening = self._loop.create_task(self._open(), name="open runtime api")
 
+    concurrency = 1
+
     async def wait_ready(self) -> None:
         """Returns when the runtime first asks for an event. Raises InitFailed, ChannelClosed."""
         await self._ready
 
-    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> None:
+    def send(self, call: Call, take: TakeReply, stream: ResponseStream | None = None) -> int:
         """Deliver one invocation. One at a time."""
         if self._closed:
             self._loop.call_soon(take, ChannelClosed(undelivered=True))
-            return
+            return 0
         assert self._pending is None, "one invocation at a time"
         self._pending = _Invocation(call, take, stream)
         self._offer()
+        return 0
+
+    def abandon(self, number: int) -> None:
+        """Where there is one at a time it ends with its environment."""
+        self.close()
 
     def close(self) -> None:
         """Free sockets and tell those who wait. May be called twice."""

@@ -17,9 +17,15 @@ Standard library only, Python 3.9: the same file is read on both sides of the so
     PIECE    'P'  to node    bytes of such an answer; RESULT without a body or ERROR ends it
     CANCEL   'C'  to child   nothing: nobody reads the answer that it is writing in pieces
     STEP     'S'  to node    name of a confinement step, NUL, reason: confinement failed and the child exits
+    ABORT    'A'  to child   nothing: the time of this invocation is over; only where there are several at a time
+    HOLD     'H'  to child   nothing: whoever reads this answer is behind; only where there are several at a time
+    RELEASE  'G'  to child   nothing: the end of HOLD
     WAITING  'W'  to node    nothing: a shell waits to be used
     TAKEN    'T'  to node    nothing: it heard what it is to be
     USE      'U'  to child   JSON {"spec": {...}, "fds": ["scratch"]} + descriptors: what the shell is to be
+
+An environment that takes several invocations at a time says so in READY ({"concurrency": n}, n > 1). From then on the
+body of every frame that belongs to an invocation begins with its number, `!H`, which the node gives: CANCEL too.
 
 The header of INVOKE is `!QHHHHH` (deadline in ms since 1970, then the lengths of request id, ARN as invoked,
 trace id, client context, Cognito identity), then these five as UTF-8.
@@ -33,9 +39,12 @@ from typing import Any, List, NamedTuple, Tuple
 INVOKE, READY, FAILED, RESULT, ERROR, STEP = b"I", b"R", b"F", b"O", b"E", b"S"
 WAITING, TAKEN, USE = b"W", b"T", b"U"
 BEGIN, PIECE, CANCEL, STREAM = b"B", b"P", b"C", b"V"
+ABORT, HOLD, RELEASE = b"A", b"H", b"G"
 
 HEAD = struct.Struct("!cI")
+NUMBER = struct.Struct("!H")
 _INVOKE = struct.Struct("!QHHHHH")
+_NUMBERED = struct.Struct("!cIH")
 _INVOKE_HEAD = struct.Struct("!cIQHHHHH")
 """Both in one: network order has no padding."""
 
@@ -58,8 +67,13 @@ def encode(kind: bytes, body: bytes) -> bytes:
     return HEAD.pack(kind, len(body)) + body
 
 
-def encode_call(call: Call) -> bytes:
-    """A whole INVOKE frame."""
+def encode_numbered(kind: bytes, number: int, body: bytes) -> bytes:
+    """A frame of one of several invocations."""
+    return _NUMBERED.pack(kind, NUMBER.size + len(body), number) + body
+
+
+def encode_call(call: Call, number: int = -1) -> bytes:
+    """A whole INVOKE frame; with a number, that of one of several invocations."""
     kind = STREAM if call.streamed else INVOKE
     texts = (call.request_id, call.invoked_arn, call.trace_id, call.client_context, call.cognito_identity)
     data = "".join(texts).encode()
@@ -68,6 +82,9 @@ def encode_call(call: Call) -> bytes:
     if len(data) != sum(lengths):
         lengths = [len(text.encode()) for text in texts]
     length = _INVOKE.size + len(data) + len(call.event)
+    if number >= 0:
+        head = _NUMBERED.pack(kind, NUMBER.size + length, number)
+        return head + _INVOKE.pack(call.deadline_ms, *lengths) + data + call.event
     return _INVOKE_HEAD.pack(kind, length, call.deadline_ms, *lengths) + data + call.event
 
 

@@ -46,6 +46,8 @@ class EnvironmentSpec(NamedTuple):
     """Program to execute after confinement (Node, bootstrap); None runs the Python handler here."""
     server: str = ""
     """Program that is an HTTP server, to be started beside the runtime; empty where the handler is a function."""
+    concurrency: int = 1
+    """How many invocations it takes at a time, if its handler can."""
 
     def encode(self) -> bytes:
         return json.dumps(self._asdict()).encode()

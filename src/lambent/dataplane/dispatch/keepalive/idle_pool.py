@@ -75,8 +75,8 @@ class IdlePool(Generic[Member, Subject]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def begin(self, key: PoolKey, now: float) -> Member | None:
-        """An invocation begins: the idle environment for it, if there is one. `end` must follow."""
+    def begin(self, key: PoolKey, now: float, *, needs_one: bool = True) -> Member | None:
+        """An invocation begins: the idle environment for it, if there is one and it needs one. `end` must follow."""
         shelf = self._shelves.get(key) or self._open(key)
         place = shelf.running
         if self._keep_alive.learns and not place and shelf.freed_at is not None:
@@ -88,7 +88,7 @@ class IdlePool(Generic[Member, Subject]):
             shelf.uses.append(1)
         shelf.used_at = now
         shelf.warm_at = math.inf
-        if not shelf.idle:
+        if not needs_one or not shelf.idle:
             return None
         entry = shelf.idle.pop()
         del self._entries[entry.member]

@@ -8,7 +8,6 @@ from typing import Any, Callable, Dict, List, Optional
 
 from lambent.dataplane.runtime.applications.requests import (
     Header,
-    Request,
     Response,
     read_request,
     write_head,
@@ -47,13 +46,25 @@ class AsgiHandler:
             raise
 
     def __call__(self, event: Any, context: Any) -> Any:
+        loop = self.ensure_loop()
+        exchange = Exchange(event, context, self._state)
+        loop.run_until_complete(exchange.run(self._app))
+        return exchange.answer()
+
+    def ensure_loop(self) -> Any:
+        """The loop that the application was started in."""
         if self._loop is None:
             # A fork of a template: a loop that was made before the fork would be its siblings', too.
             self.startup()
-        request = read_request(event)
-        exchange = _Exchange(request, event, context, self._state)
-        self._loop.run_until_complete(exchange.run(self._app))
+        return self._loop
+
+    async def serve(self, exchange: Exchange) -> Any:
+        """One of several requests at a time, within the loop."""
+        await exchange.run(self._app)
         return exchange.answer()
+
+    def open_exchange(self, event: Any, context: Any) -> Exchange:
+        return Exchange(event, context, self._state)
 
     async def _start_lifespan(self, asyncio: Any) -> None:
         started = self._loop.create_future()
@@ -78,11 +89,11 @@ class AsgiHandler:
             self._lifespan.exception()
 
 
-class _Exchange:
+class Exchange:
     """One request and its answer."""
 
-    def __init__(self, request: Request, event: Any, context: Any, state: Dict[str, Any]) -> None:
-        self._request = request
+    def __init__(self, event: Any, context: Any, state: Dict[str, Any]) -> None:
+        request = self._request = read_request(event)
         self._event = event
         self._context = context
         self._state = state
@@ -108,6 +119,12 @@ class _Exchange:
         if not self._status:
             print("The application returned without an answer.", file=sys.stderr)
             self._fail()
+
+    def note_gone(self) -> None:
+        """Nobody waits for the answer any more: the application is told when it asks, or is asking."""
+        self._is_done = True
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
 
     def answer(self) -> Any:
         if self._writer is not None:
@@ -176,9 +193,9 @@ class _Exchange:
         more = message.get("more_body", False)
         self._write(message.get("body", b""), more=more)
         if not more:
-            self._is_done = True
-            if self._gone is not None and not self._gone.done():
-                self._gone.set_result(None)
+            self.note_gone()
+        if self._writer is not None and self._writer.wait_room is not None:
+            await self._writer.wait_room()
 
     def _write(self, data: bytes, *, more: bool) -> None:
         if self._writer is None and more and self._context.streams_response:
