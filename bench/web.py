@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
-from bench.run import HELLO, load, port_of, say
+from bench.run import HELLO, Caller, load, port_of, say
 from botocore.config import Config
 
 from lambent.testing.node import LambentNode, make_zip
@@ -28,6 +28,7 @@ from lambent.testing.packages import collect_package
 
 HERE = Path(__file__).parent
 TURNS = 3
+CONNECTIONS = (1, 16, 64)
 BARE_PORT, FASTAPI_PORT = 8796, 8797
 ROLE = "arn:aws:iam::123456789012:role/any"
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -52,6 +53,7 @@ QUIET = ("--no-access-log", "--log-level", "error")
 TARGETS = {
     "function URL at 16 / bare": (">=", 0.45),
     "FastAPI at 16 / itself under uvicorn": (">=", 0.6),
+    "FastAPI, 16 at a time / itself under uvicorn": (">=", 0.6),
     "first streamed byte, ms": ("<=", 5.0),
 }
 
@@ -83,15 +85,19 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
 
 
-def measure(subjects: Mapping[str, tuple[int, bytes]], floor: str, connections: int) -> dict[str, float]:
-    """Requests a second of each beside the floor, as ratios."""
+def measure(
+    subjects: Mapping[str, tuple[int, bytes]], floor: str, connections: int, wait_settled: Callable[[], None]
+) -> dict[str, float]:
+    """Requests a second of each beside the floor, as ratios. Environments that still start are waited for."""
     for name, (port, request) in subjects.items():
         if name != floor:
             load(port, connections, request)
+            wait_settled()
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in subjects}
     for _ in range(TURNS):
         for name, (port, request) in subjects.items():
             runs[name].append(load(port, connections, request))
+            wait_settled()
     ratios = {}
     for name, taken in runs.items():
         rate = statistics.median(run["requests_per_s"] for run in taken)
@@ -151,6 +157,14 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
     fastapi = deploy(
         client, "fastapi", {**collect_package("fastapi"), "main.py": FASTAPI}, Handler="main:app", MemorySize=512
     )
+    together = deploy(
+        client,
+        "fastapi-together",
+        {**collect_package("fastapi"), "main.py": FASTAPI},
+        Handler="main:app",
+        MemorySize=512,
+        Environment={"Variables": {"LAMBENT_CONCURRENCY": "16"}},
+    )
     plain = {
         "bare uvicorn": (BARE_PORT, get("/")),
         "function URL": (port, get(f"/_lambent/url/{hello}/")),
@@ -160,14 +174,22 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
     apps = {
         "FastAPI under uvicorn": (FASTAPI_PORT, get(item)),
         "FastAPI on Lambent": (port, get(f"/_lambent/url/{fastapi}{item}")),
+        "FastAPI, 16 at a time": (port, get(f"/_lambent/url/{together}{item}")),
     }
+    caller = Caller(node)
+
+    def wait_settled() -> None:
+        while any(each["state"] == "starting" for each in caller.send("GET", "/_lambent/status")["environments"]):
+            time.sleep(0.1)
+
     figures: dict[str, float] = {}
-    for connections in (1, 16, 64):
-        ratios = measure(plain, "bare uvicorn", connections)
-        applied = measure(apps, "FastAPI under uvicorn", connections)
+    for connections in CONNECTIONS:
+        ratios = measure(plain, "bare uvicorn", connections, wait_settled)
+        applied = measure(apps, "FastAPI under uvicorn", connections, wait_settled)
         if connections == 16:
             figures["function URL at 16 / bare"] = ratios["function URL"]
             figures["FastAPI at 16 / itself under uvicorn"] = applied["FastAPI on Lambent"]
+            figures["FastAPI, 16 at a time / itself under uvicorn"] = applied["FastAPI, 16 at a time"]
     figures["first streamed byte, ms"] = measure_first_byte(port, f"/_lambent/url/{streaming}/")
     verdicts = {}
     for name, (sign, goal) in TARGETS.items():

@@ -76,6 +76,9 @@ from lambent.telemetry.records import CountingRecorder
 
 log = logging.getLogger(__name__)
 
+STARTS_OF_A_PROCESSOR = 2
+"""Starts at the same time: with more, those that work (imports) only take longer, and the first is ready later."""
+
 PROFILE = "credentials"
 _CODE_URL_S = 600
 SWITCH_INTERVAL_S = 0.000_5
@@ -331,7 +334,7 @@ async def build(
         starts=Starts(
             max_environments=place.share(settings.max_environments),
             memory_budget_mb=place.share(settings.memory_budget_mb or _machine_memory_mb() * 4 // 5),
-            max_parallel=settings.max_parallel_starts or 8 * (os.cpu_count() or 1),
+            max_parallel=settings.max_parallel_starts or STARTS_OF_A_PROCESSOR * (os.cpu_count() or 1),
         ),
         queue_s=settings.queue_seconds,
         init_limit_ms=settings.init_timeout_seconds * 1000,

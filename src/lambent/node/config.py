@@ -221,7 +221,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_budget_mb: _Megabytes = 0
     """For all environments together; 0: four fifths of the machine's memory."""
     max_parallel_starts: _Count = 0
-    """0: eight for each processor."""
+    """0: two for each processor."""
     queue_seconds: _Seconds = 10
     """How long an invocation waits for room on a full node."""
     missed_runs: _Missed = "once"

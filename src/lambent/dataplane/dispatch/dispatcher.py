@@ -42,8 +42,14 @@ SANDBOX_MS = 10.0
 PROVISION_LIMIT_S = 130
 """Of an init ahead; the function's own timeout where that is longer (developer guide, "Execution environment")."""
 
-LONG_START_S = 0.5
-"""A start that takes longer is busy with an init that waits for something."""
+LONG_START_S = 0.1
+"""How often a start that goes on is looked at: one that slept meanwhile waits for something."""
+
+WORKING_MS = 20
+"""Time on a processor, or waiting for one, in LONG_START_S that makes it one that works."""
+
+LONGEST_WORK_S = 5.0
+"""After this a start is not looked at any more, and counts no more: it must not hold up the others for ever."""
 
 MAX_QUEUED = 1_000
 """Invocations that may wait until a start for them can begin; the next is throttled at once."""
@@ -323,10 +329,11 @@ class Dispatcher:
     async def _start_cold(self, run: _Run, victim: Environment | None) -> None:
         """Start an environment for the run; it may be served by another meanwhile."""
         environment = None
-        long = asyncio.get_running_loop().call_later(LONG_START_S, self._rest, run)
+        watch: _Watch | None = None
         result: Outcome | Exception | None = None
         try:
             environment = await self._launch(run.target, victim)
+            watch = _Watch(environment, functools.partial(self._rest, run))
             if run.target.version.optimization == "On" and not environment.restored and run.cold is not None:
                 run.cold = ColdReason.TEMPLATE_NOT_READY
             # A fork of a template has been initialised long ago.
@@ -338,7 +345,8 @@ class Dispatcher:
         except Exception as exc:
             result = exc
         finally:
-            long.cancel()
+            if watch is not None:
+                watch.end()
             self._rest(run)
         waits = self._leave(run)
         if result is not None or environment is None:
@@ -811,6 +819,28 @@ class Dispatcher:
         if not environment.running:
             # Else whoever ends its last invocation closes them.
             self._books.close(environment)
+
+
+class _Watch:
+    """Looks at a start from time to time, and tells once when it only waits or has worked for long enough."""
+
+    def __init__(self, environment: Environment, tell: Callable[[], None]) -> None:
+        self._environment = environment
+        self._tell = tell
+        self._busy_ms = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._over_at = self._loop.time() + LONGEST_WORK_S
+        self._timer = self._loop.call_later(LONG_START_S, self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        before, self._busy_ms = self._busy_ms, self._environment.busy_ms()
+        if self._busy_ms - before >= WORKING_MS and self._loop.time() < self._over_at:
+            self._timer = self._loop.call_later(LONG_START_S, self._look)
+        else:
+            self._tell()
 
 
 def _settle(answer: asyncio.Future[Outcome], result: Outcome | Exception) -> None:

@@ -4,8 +4,8 @@
 #         limits are exact however many starts are under way.
 # Rule 2: first come, first served. Whoever waits takes the next environment of its version that comes free or becomes
 #         ready, whether it was started for it or not; a started one that nobody waits for any more becomes idle.
-# Rule 3: at most so many starts work at the same time, or all of them are slow. One whose init takes long does not
-#         count any more: it waits for something that is not this machine, and must not hold up the others.
+# Rule 3: at most so many starts work at the same time, or all of them are slow. One whose init only waits, for what is
+#         not this machine, or works for very long, does not count any more: it must not hold up the others.
 # Rule 4: there are no more starts under way for a version than wait for one: whoever comes while a start is under way
 #         that nobody waits for any more gets that one. Else an init that takes long is begun again and again.
 #         An environment that takes several invocations at a time is enough for that many of those who wait.

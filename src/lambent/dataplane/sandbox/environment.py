@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from lambent.dataplane.sandbox import inspection
 from lambent.dataplane.sandbox.channel import Channel, ChannelClosed, Reply, TakeReply
 from lambent.dataplane.sandbox.deadlines import Deadlines
 from lambent.dataplane.sandbox.log_pipe import LogPipe
@@ -231,6 +232,10 @@ class Environment:
 
     def peak_memory_mb(self) -> int:
         return self._gauge.peak_mb()
+
+    def busy_ms(self) -> float:
+        """How long its processes have run, or waited for a processor, until now."""
+        return inspection.busy_ms(self._spawned.pid)
 
     def process_count(self) -> int | None:
         """Processes in its cgroup, its init among them."""
