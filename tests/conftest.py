@@ -99,16 +99,20 @@ class Deployed:
         )
 
 
-def read_log(function: Deployed) -> Iterator[LogLine]:
-    """All lines of its log, and those that come."""
-    meta, credentials = function.client.meta, function.client._request_signer._credentials
-    connection = Connection(
-        endpoint=meta.endpoint_url,
-        region=meta.region_name,
+def connection_of(client: Any) -> Connection:
+    """What a boto3 client connects to, for our own client."""
+    credentials = client._request_signer._credentials
+    return Connection(
+        endpoint=client.meta.endpoint_url,
+        region=client.meta.region_name,
         credentials=Credentials(access_key=credentials.access_key, secret=credentials.secret_key),
         source="the test",
     )
-    return Client(connection).logs(function.name, follow=True)
+
+
+def read_log(function: Deployed) -> Iterator[LogLine]:
+    """All lines of its log, and those that come."""
+    return Client(connection_of(function.client)).logs(function.name, follow=True)
 
 
 Deploy = Callable[..., Deployed]

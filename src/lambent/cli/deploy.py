@@ -33,6 +33,7 @@ from lambent.client.client import Client
 from lambent.client.shapes import FunctionConfiguration
 
 _APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(?:\(\))?")
+_CONCURRENCY = "LAMBENT_CONCURRENCY"
 _VARIABLE = re.compile("[a-zA-Z][a-zA-Z0-9_]+")
 
 
@@ -93,6 +94,12 @@ def _read_variables(ctx: click.Context, option: click.Parameter, values: tuple[s
 @click.option(
     "--env", metavar="KEY=VALUE", multiple=True, callback=_read_variables, help="Set a variable; more than once."
 )
+@click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(1, 1_000),
+    help="Requests that an environment of an ASGI application takes at a time. [1]",
+)
 @click.option("--unset-env", metavar="KEY", multiple=True, help="Remove a variable.")
 @click.option("--layer", "layers", metavar="ARN", multiple=True, help="A layer version, in this order; more than once.")
 @click.option(
@@ -111,6 +118,7 @@ def command(
     publish: bool,
     wants_url: bool,
     is_static: bool,
+    concurrency: int | None,
     as_json: bool,
     **wishes: Any,
 ) -> None:
@@ -133,6 +141,8 @@ def command(
         raise Failure("--static serves files and has no handler: leave one out.", code=USAGE)
     if is_static:
         wishes["handler"] = STATIC + "."
+    if concurrency is not None:
+        wishes["env"] = {**wishes["env"], _CONCURRENCY: str(concurrency)}
     project = read_project(path, name=name)
     result = _deploy(client, project, _Wishes(**wishes), tags=tags, publish=publish)
     url = open_url(client, project.name, is_public=True, streams=False)["FunctionUrl"] if wants_url else ""

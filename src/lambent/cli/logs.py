@@ -21,21 +21,25 @@ _AGE = re.compile(r"(\d+)\s*([smhdw])")
 
 @click.command("logs")
 @click.argument("name", shell_complete=complete_function)
+@click.option("--group", "is_group", is_flag=True, help="NAME is a log group: the access log of an API.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
 @click.option("--since", metavar="AGE|TIME", help="Only lines since then: 30s, 10m, 2h, 7d, 2026-11-23T08:00.")
 @click.option("-n", "--limit", metavar="N", type=click.IntRange(1, 10_000), default=200, help="How many lines. [200]")
 @json_option
 @with_client
-def command(client: Client, *, name: str, follow: bool, since: str | None, limit: int, as_json: bool) -> int:
-    """Show a function's log.
+def command(
+    client: Client, *, name: str, is_group: bool, follow: bool, since: str | None, limit: int, as_json: bool
+) -> int:
+    """Show a function's log, or with --group that of a log group.
 
     With --json one JSON document a line.
     """
     since_ms = parse_since(since, now=time.time()) if since else 0
-    if follow:
+    if follow and not is_group:
         client.get_function(name)
+    read = client.group_logs if is_group else client.logs
     shown, day = 0, datetime.now().astimezone().date()
-    for line in client.logs(name, since_ms=since_ms, limit=limit, follow=follow):
+    for line in read(name, since_ms=since_ms, limit=limit, follow=follow):
         shown += 1
         written_on = datetime.fromtimestamp(line["timestamp_ms"] / 1000).astimezone().date()
         if written_on != day and not as_json and is_terminal(sys.stdout):
@@ -47,8 +51,9 @@ def command(client: Client, *, name: str, follow: bool, since: str | None, limit
     if follow:
         raise Failure("The node ended the log stream; it is stopping.", code=UNREACHABLE)
     if not shown:
-        # A function without lines is told from one that does not exist.
-        client.get_function(name)
+        if not is_group:
+            # A function without lines is told from one that does not exist.
+            client.get_function(name)
         note(f"{name} has written nothing{_show_since(since)}.")
     return 0
 

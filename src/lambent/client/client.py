@@ -157,6 +157,16 @@ class Client:
         for line in self._transport.stream_lines(path, query=query, timeout_s=None if follow else 60.0):
             yield json.loads(line)
 
+    def group_logs(
+        self, group: str, *, since_ms: int = 0, limit: int = _LOG_LINES, follow: bool = False
+    ) -> Iterator[LogLine]:
+        """`logs` of a log group that is no function's: the access log of an API."""
+        query = {"group": group, "since": str(since_ms), "limit": str(limit)}
+        if follow:
+            query["follow"] = "1"
+        for line in self._transport.stream_lines("/_lambent/logs", query=query, timeout_s=None if follow else 60.0):
+            yield json.loads(line)
+
     def put_url(self, name: str, members: Mapping[str, Any], *, qualifier: str = "") -> Document:
         """Create the function's URL, or change the one it has. `members` are CreateFunctionUrlConfig's."""
         path, query = f"{_URLS}/{_segment(name)}/url", _qualify(qualifier)

@@ -16,6 +16,7 @@ from lambent.awsapi.http import HttpRequest, HttpResponse
 from lambent.model.errors import CallerError
 from lambent.model.identifiers import new_request_id
 from lambent.telemetry.function_logs import LogReader, StoredEvent
+from lambent.telemetry.log_groups import log_key
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
@@ -94,6 +95,8 @@ class LambentApi:
             await _write(send, msgspec.json.encode({"runtimes": await self._view.runtimes()}))
         elif matched := _LOGS.fullmatch(path):
             await self._serve_logs(request, context, matched[1].decode(), receive, send)
+        elif path == b"/_lambent/logs":
+            await self._serve_logs(request, context, _group_key(request), receive, send)
         elif matched := _CODE.fullmatch(path):
             await self._serve_code(context, matched[1].decode(), send)
         else:
@@ -163,6 +166,15 @@ class _Ends:
 
 def _lines(events: list[StoredEvent]) -> bytes:
     return b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+
+
+def _group_key(request: HttpRequest) -> str:
+    """Raises CallerError."""
+    query = dict(parse_qsl(request.query_string.decode("latin-1")))
+    try:
+        return log_key(query.get("group", ""))
+    except ValueError as exc:
+        raise CallerError("InvalidParameterException", f"group: {exc}.", status=400) from exc
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:

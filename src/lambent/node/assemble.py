@@ -259,6 +259,12 @@ def announce(settings: Settings, confine: str, profile: Path, listener: socket.s
         print("--dev: any signature is accepted.", flush=True)
 
 
+def _open_logs(settings: Settings, folder: DataFolder) -> LogFiles:
+    file_bytes, files = settings.logs.max_file_bytes, settings.logs.files
+    limits = LogLimits(file_bytes=file_bytes, files=files, total_bytes=file_bytes * files)
+    return LogFiles(folder.folder("logs"), limits=limits)
+
+
 async def build(
     settings: Settings,
     folder: DataFolder,
@@ -274,11 +280,7 @@ async def build(
     profile = folder.path / PROFILE
     if place.owns_state:
         write_profile(profile, key, region=settings.region, endpoint_url=_endpoint(settings, listener))
-    file_bytes, files = settings.logs.max_file_bytes, settings.logs.files
-    logs = LogFiles(
-        folder.folder("logs"),
-        limits=LogLimits(file_bytes=file_bytes, files=files, total_bytes=file_bytes * files),
-    )
+    logs = _open_logs(settings, folder)
     stack.push_async_callback(logs.close)
     recorder = CountingRecorder()
 
@@ -388,7 +390,8 @@ async def build(
         place=place,
     )
     read_code = place.read_code(lambda owner, digest: _read_code(plane, owner, digest))
-    lambent_api = LambentApi(node, place.logs(logs), read_code, api.handle)
+    all_logs = place.logs(logs)
+    lambent_api = LambentApi(node, all_logs, read_code, api.handle)
     node.on_drain = lambent_api.end_followers
     authenticator = _authenticator(settings, accounts, sessions, account, services.signing_names | SIGNING_NAMES)
     invoke = InvokeEdge(
@@ -410,6 +413,7 @@ async def build(
                 authenticator=authenticator,
                 connections=place.connections(),
                 take_quota=place.quotas(quotas.take),
+                write_log=all_logs.write,
                 stack=stack,
             ),
             await place.buckets(_open_buckets(authenticator, event_plane), stack),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from lambent.awsapi.context import Operation, RequestContext
 from lambent.dataplane.dispatch.directory import Directory
 from lambent.dataplane.sandbox.network.policy import AllowedHost, EgressPolicy
+from lambent.frontdoor.access_logs import AccessWriter, Write
 from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.domains.api import DomainOperations
 from lambent.frontdoor.domains.directory import DomainDirectory
@@ -65,6 +66,7 @@ async def open_front_door(
     authenticator: Authenticator,
     connections: Connections,
     take_quota: TakeQuota,
+    write_log: Write,
     stack: contextlib.AsyncExitStack,
 ) -> FrontDoor:
     outgoing = open_outgoing(settings)
@@ -77,16 +79,23 @@ async def open_front_door(
     for part in (urls, apis, rest_directory, domains):
         await part.start()
         stack.push_async_callback(part.stop)
-    http_apis = HttpApis(apis, functions=functions, authenticator=authenticator, outgoing=outgoing)
+    access = AccessWriter(write_log)
+    http_apis = HttpApis(apis, functions=functions, authenticator=authenticator, outgoing=outgoing, access=access)
     rest_apis = RestApis(
         rest_directory,
         functions=functions,
         authenticator=authenticator,
         outgoing=outgoing,
         take_quota=take_quota,
+        access=access,
     )
     web_sockets = WebSocketApis(
-        apis, functions=functions, authenticator=authenticator, connections=connections, lifetime=_lifetime(settings)
+        apis,
+        functions=functions,
+        authenticator=authenticator,
+        connections=connections,
+        access=access,
+        lifetime=_lifetime(settings),
     )
     return FrontDoor(
         [urls, http_apis, rest_apis, web_sockets],

@@ -26,7 +26,7 @@ from lambent.node.folder import DataFolder
 from lambent.substrate.blobs import FileBlobs
 from lambent.substrate.ports import Blobs, Documents
 from lambent.substrate.sqlite.documents import open_documents
-from lambent.telemetry.function_logs import LogReader
+from lambent.telemetry.function_logs import LogStore
 from lambent.telemetry.log_files import LogFiles
 
 Enqueue = Callable[[Target, Invocation], Awaitable[None]]
@@ -103,7 +103,7 @@ class Place(Protocol):
         """`local` counts in the process that owns the state."""
         ...
 
-    def logs(self, local: LogFiles) -> LogReader: ...
+    def logs(self, local: LogFiles) -> LogStore: ...
 
     def read_code(self, local: ReadCode) -> ReadCode: ...
 
@@ -189,7 +189,7 @@ class OnlyProcess:
     def quotas(self, local: TakeQuota) -> TakeQuota:
         return local
 
-    def logs(self, local: LogFiles) -> LogReader:
+    def logs(self, local: LogFiles) -> LogStore:
         return local
 
     def read_code(self, local: ReadCode) -> ReadCode:

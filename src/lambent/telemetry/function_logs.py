@@ -85,3 +85,7 @@ class LogReader(Protocol):
         Follow, then read, then skip what has a `sequence` already seen: nothing is missed and nothing comes twice.
         """
         ...
+
+
+class LogStore(LogSink, LogReader, Protocol):
+    """Both; what is written is read wherever it was written."""

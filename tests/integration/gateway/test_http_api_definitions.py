@@ -10,6 +10,7 @@ import yaml
 from botocore.exceptions import ClientError
 from tests.conftest import Deploy, connect
 from tests.integration.gateway.http_api import ECHO, HttpApi, arn_of, create
+from tests.integration.gateway.rest_api import uri_of
 
 from lambent.testing.node import LambentNode
 
@@ -28,10 +29,6 @@ def gateway(node: LambentNode) -> Any:
 @pytest.fixture(scope="module")
 def echo(deploy: Deploy) -> str:
     return arn_of(deploy(ECHO))
-
-
-def uri_of(function: str) -> str:
-    return f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{function}/invocations"
 
 
 def define(echo: str, guard: str) -> dict[str, Any]:

@@ -220,16 +220,22 @@ def test_more_than_200_mb_is_refused(python: Deployed) -> None:
 
 
 def test_a_client_that_leaves_ends_the_writing_and_the_environment_serves_on(python: Deployed) -> None:
-    response = python.client.invoke_with_response_stream(FunctionName=python.name, Payload=b'{"do": "endless"}')
+    client = python.client
+    response = client.invoke_with_response_stream(FunctionName=python.name, Payload=b'{"do": "endless"}')
+    # So that no other environment serves who asks while it still writes.
+    client.put_function_concurrency(FunctionName=python.name, ReservedConcurrentExecutions=1)
     next(iter(response["EventStream"]))
     response["EventStream"].close()
     deadline_at = time.monotonic() + 15
-    while True:
-        answer = python({"do": "endless", "seen": True})
-        if answer.payload or time.monotonic() > deadline_at:
-            break
-        time.sleep(0.1)
-    assert answer.payload == ["GeneratorExit", "closed"]
+    seen = None
+    while seen is None:
+        try:
+            seen = python({"do": "endless", "seen": True}).payload
+        except client.exceptions.TooManyRequestsException:
+            assert time.monotonic() < deadline_at
+            time.sleep(0.1)
+    client.delete_function_concurrency(FunctionName=python.name)
+    assert seen == ["GeneratorExit", "closed"]
 
 
 def test_bad_requests_are_refused_before_anything_runs(python: Deployed) -> None:

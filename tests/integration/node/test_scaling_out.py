@@ -56,7 +56,8 @@ def test_inits_that_work_are_begun_a_few_at_a_time_and_the_first_serves_those_wh
         while not all(answer.done() for answer in answers):
             most = max(most, ask_states(function).count("starting"))
     assert [answer.result().payload for answer in answers] == [1] * 32
-    assert 1 <= most <= 2 * (os.cpu_count() or 1)
+    # Begun at once it would be all of them.
+    assert 1 <= most <= 16
 
 
 def test_inits_that_wait_hold_up_nobody(deploy: Deploy) -> None:

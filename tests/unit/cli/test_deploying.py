@@ -81,6 +81,15 @@ def test_settings_that_are_not_named_stay_as_they_are(lambent: Lambent, fake_nod
     assert function["Environment"] == {"Variables": {"BB": "x=y", "CC": "3"}}
 
 
+def test_several_requests_at_a_time_are_a_variable(lambent: Lambent, fake_node: FakeNode, alone: Path) -> None:
+    write(alone / "shop", app__py=HANDLER)
+    lambent("deploy", "shop", "--env", "AA=1", "--concurrency", "16")
+    assert fake_node.functions["shop"]["Environment"] == {"Variables": {"AA": "1", "LAMBENT_CONCURRENCY": "16"}}
+    ran = lambent("deploy", "shop", "--concurrency", "0")
+    assert ran.code == 2
+    assert "1<=x<=1000" in ran.err
+
+
 def test_what_changed_is_told_without_the_values_of_variables(
     lambent: Lambent, fake_node: FakeNode, alone: Path
 ) -> None:

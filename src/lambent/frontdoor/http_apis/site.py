@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from lambent.frontdoor import cors
+from lambent.frontdoor.access_logs import AccessLog, AccessWriter, Facts, read_access_log
 from lambent.frontdoor.authorizers import iam
 from lambent.frontdoor.authorizers.decision import Allowed, Forbidden, Unauthorized
 from lambent.frontdoor.authorizers.functions import AuthorizerFailed, Verdicts, flatten_context
@@ -21,6 +23,7 @@ from lambent.frontdoor.http_apis.model import HTTP, Api, Configuration, Members
 from lambent.frontdoor.http_apis.parameters import IN_A_PATH, Variables, map_request, map_response
 from lambent.frontdoor.http_apis.routing import DEFAULT, Match, Router
 from lambent.frontdoor.http_apis.stage_variables import fill
+from lambent.frontdoor.http_apis.stages import ACCESS_LOG
 from lambent.frontdoor.outgoing import NotReached, Outgoing, TooSlow
 from lambent.frontdoor.payloads import v1, v2
 from lambent.frontdoor.place import APIS, Place
@@ -28,7 +31,6 @@ from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.throttling import Throttle
 from lambent.model.errors import CallerError, PlatformError
 from lambent.model.function import read_cors
-from lambent.model.invocation import Outcome
 
 if TYPE_CHECKING:
     from lambent.frontdoor.authorizers.jwt import IssuerKeys
@@ -42,7 +44,17 @@ _UNAUTHORIZED = answer_json(401, b'{"message":"Unauthorized"}', [("www-authentic
 _TOO_MANY = answer_json(429, b'{"message":"Too Many Requests"}')
 _TOO_LARGE = answer_json(413, b'{"message":"Request Entity Too Large"}')
 _FAILED = answer_json(500, b'{"message":"Internal Server Error"}')
+_TOO_SLOW = answer_json(504, b'{"message":"Gateway Timeout"}')
 _UNAVAILABLE = answer_json(503, b'{"message":"Service Unavailable"}')
+
+_SIGNER = {"callerId": "caller", "userId": "user"}
+"""Of those who sign, as `$context.identity` names it where that is otherwise."""
+_MESSAGES = {
+    413: "Request Entity Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
 
 
 class _Stage(NamedTuple):
@@ -53,6 +65,7 @@ class _Stage(NamedTuple):
     members: Members
     configuration: Configuration
     router: Router
+    access: AccessLog | None
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -69,6 +82,7 @@ class _Request(NamedTuple):
     """Below the stage."""
     path: str
     """As events show it: decoded, with the stage."""
+    facts: Facts
 
     @property
     def arn(self) -> str:
@@ -97,8 +111,10 @@ class HttpApis:
         functions: Functions,
         authenticator: Authenticator,
         outgoing: Outgoing,
+        access: AccessWriter,
         throttle: Throttle | None = None,
     ) -> None:
+        self._access = access
         self._directory = directory
         directory.tell(self._forget)
         self._stages: dict[tuple[str, str], _Stage | None] = {}
@@ -126,26 +142,57 @@ class HttpApis:
         rules = read_cors(api.settings.get("CorsConfiguration"))
         if rules is not None and (preflight := cors.answer_preflight(rules, call, status=204)) is not None:
             return preflight
-        answer = await self._answer(stage, raw_path, place, call)
+        if stage.access is None:
+            answer = await self._answer(stage, raw_path, place, call, {})
+        else:
+            answer = await self._answer_and_note(stage, stage.access, raw_path, place, call)
         return cors.apply(rules, call, answer) if rules is not None else answer
 
-    async def _answer(self, stage: _Stage, raw_path: bytes, place: Place, call: HttpCall) -> HttpAnswer:
+    async def _answer_and_note(
+        self, stage: _Stage, access: AccessLog, raw_path: bytes, place: Place, call: HttpCall
+    ) -> HttpAnswer:
+        began = time.perf_counter()
+        facts: Facts = {}
+        answer = await self._answer(stage, raw_path, place, call, facts)
+        if place.domain:
+            facts["customDomain.basePathMatched"] = place.prefix.decode("latin-1").strip("/")
+        known = _call_context(stage, call)
+
+        def find(name: str) -> Any:
+            return facts[name] if name in facts else known.get(name)
+
+        if "path" not in facts:
+            facts["path"] = call.path
+        if isinstance(answer.body, bytes):
+            facts["dataProcessed"] = len(call.body) + len(answer.body)
+        return self._access.follow(access, answer, find, request_id=call.request_id, began=began)
+
+    async def _answer(self, stage: _Stage, raw_path: bytes, place: Place, call: HttpCall, facts: Facts) -> HttpAnswer:
         match = stage.router.find(call.method, raw_path)
         if match is None:
+            _note_error(facts, "Not Found")
             return _NOT_FOUND
         # With the path of a domain's mapping, as with the stage where the address has it.
         shown = place.prefix.decode("latin-1") + call.path if place.domain else call.path
-        request = _Request(stage, call, match, raw_path, shown)
+        request = _Request(stage, call, match, raw_path, shown, facts)
+        facts |= {"routeKey": match.route.key, "path": shown}
         if not self._passes(request):
+            _note_error(facts, "Too Many Requests")
             return _TOO_MANY
         try:
             allowed = await self._authorize(request)
         except Unauthorized:
+            _note_error(facts, "Unauthorized")
             return _UNAUTHORIZED
         except Forbidden:
+            _note_error(facts, "Forbidden")
             return _FORBIDDEN
-        except AuthorizerFailed:
+        except AuthorizerFailed as exc:
+            _note_error(facts, "Internal Server Error")
+            facts["authorizer.error"] = str(exc)
             return _FAILED
+        if stage.access is not None:
+            facts |= _authorizer_context(allowed)
         target = match.route.members.get("Target", "").partition("/")[2]
         integration = stage.configuration.integrations.get(target)
         if integration is None:
@@ -172,7 +219,16 @@ class HttpApis:
                 return None
             configuration = api.served(name)
             self._stages[key] = (
-                _Stage(api, name, api.stages[name], configuration, Router(configuration.routes))
+                _Stage(
+                    api,
+                    name,
+                    api.stages[name],
+                    configuration,
+                    Router(configuration.routes),
+                    read_access_log(
+                        api.stages[name].get("AccessLogSettings"), api_id=api.api_id, stage=name, **ACCESS_LOG
+                    ),
+                )
                 if configuration is not None
                 else None
             )
@@ -278,10 +334,15 @@ class HttpApis:
     # Integrations
 
     async def _integrate(self, request: _Request, integration: Members, allowed: Allowed) -> HttpAnswer:
+        began = time.perf_counter()
         if integration["IntegrationType"] == "AWS_PROXY":
             answer = await self._invoke(request, integration, allowed)
         else:
             answer = await self._forward(request, integration, allowed)
+        latency_ms = round((time.perf_counter() - began) * 1000)
+        facts = request.facts
+        facts["integration.latency"] = facts["integrationLatency"] = latency_ms
+        facts.setdefault("integration.status", answer.status)
         mapped = (integration.get("ResponseParameters") or {}).get(str(answer.status))
         return map_response(answer, mapped, self._variables(request, allowed)) if mapped else answer
 
@@ -300,12 +361,20 @@ class HttpApis:
                 trace_id=request.call.trace_id,
             )
         except EventTooLarge:
-            return _TOO_LARGE
+            return _fail(request, _TOO_LARGE, "the event is larger than a function is handed")
         except TimedOut:
-            return _UNAVAILABLE
+            return _fail(request, _UNAVAILABLE, "the integration did not answer in time")
         except CallerError as exc:
-            return _UNAVAILABLE if exc.code == "TooManyRequestsException" else _FAILED
-        return _read_outcome(outcome, version)
+            return _fail(
+                request, _UNAVAILABLE if exc.code == "TooManyRequestsException" else _FAILED, exc.message or exc.code
+            )
+        request.facts["integrationStatus"] = request.facts["integration.integrationStatus"] = 200
+        if outcome.function_error:
+            return _fail(request, _FAILED, f"the function failed: {outcome.error_type}")
+        try:
+            return v2.read_answer(outcome.payload) if version == "2.0" else v1.read_answer(outcome.payload)
+        except v2.Malformed as exc:
+            return _fail(request, _FAILED, str(exc))
 
     def _map(self, request: _Request, rules: Mapping[str, str], allowed: Allowed) -> _Request:
         """The request as parameter mapping makes it for a function."""
@@ -376,34 +445,17 @@ class HttpApis:
                 max_bytes=MAX_ANSWER_BYTES,
             )
         except TooSlow:
-            return answer_json(504, b'{"message":"Gateway Timeout"}')
-        except NotReached:
-            return _UNAVAILABLE
+            return _fail(request, _TOO_SLOW, "the integration did not answer in time")
+        except NotReached as exc:
+            return _fail(request, _UNAVAILABLE, str(exc))
+        request.facts["integrationStatus"] = fetched.status
         kept = [(name, value) for name, value in fetched.headers if name not in HOP_BY_HOP]
         return HttpAnswer(status=fetched.status, headers=kept, body=fetched.body)
 
     def _variables(self, request: _Request, allowed: Allowed) -> Variables:
         call, stage = request.call, request.stage
-        context = {
-            "accountId": stage.api.account,
-            "apiId": stage.api.api_id,
-            "domainName": call.host,
-            "extendedRequestId": call.request_id,
-            "httpMethod": call.method,
-            "identity.sourceIp": call.source_ip,
-            "identity.userAgent": call.header("user-agent") or "",
-            "path": request.path,
-            "protocol": call.protocol,
-            "requestId": call.request_id,
-            "requestTime": v2.format_time(call.received_at_ms),
-            "requestTimeEpoch": str(call.received_at_ms),
-            "routeKey": request.match.route.key,
-            "stage": stage.name,
-        }
-        for name, value in (allowed.context.get("lambda") or {}).items():
-            context[f"authorizer.{name}"] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        for name, value in ((allowed.context.get("jwt") or {}).get("claims") or {}).items():
-            context[f"authorizer.claims.{name}"] = str(value)
+        own = {"path": request.path, "routeKey": request.match.route.key}
+        context = {**_call_context(stage, call), **own, **_authorizer_context(allowed)}
         return Variables(
             call=call, path_parameters=request.match.parameters, context=context, stage_variables=stage.variables
         )
@@ -426,10 +478,48 @@ class HttpApis:
             del self._stages[key]
 
 
-def _read_outcome(outcome: Outcome, version: str) -> HttpAnswer:
-    if outcome.function_error:
-        return _FAILED
-    try:
-        return v2.read_answer(outcome.payload) if version == "2.0" else v1.read_answer(outcome.payload)
-    except v2.Malformed:
-        return _FAILED
+def _fail(request: _Request, answer: HttpAnswer, reason: str) -> HttpAnswer:
+    """`reason` is for the API's owner, not for the caller."""
+    facts = request.facts
+    facts["integration.error"] = facts["integrationErrorMessage"] = reason
+    _note_error(facts, _MESSAGES[answer.status])
+    return answer
+
+
+def _note_error(facts: Facts, message: str) -> None:
+    facts["error.message"] = message
+    facts["error.messageString"] = f'"{message}"'
+    facts["error.responseType"] = message.upper().replace(" ", "_")
+
+
+def _call_context(stage: _Stage, call: HttpCall) -> dict[str, str]:
+    """`$context` as far as it does not depend on the route."""
+    return {
+        "accountId": stage.api.account,
+        "apiId": stage.api.api_id,
+        "domainName": call.host,
+        "domainPrefix": call.host.split(".", 1)[0],
+        "extendedRequestId": call.request_id,
+        "httpMethod": call.method,
+        "identity.sourceIp": call.source_ip,
+        "identity.userAgent": call.header("user-agent") or "",
+        "protocol": call.protocol,
+        "requestId": call.request_id,
+        "requestTime": v2.format_time(call.received_at_ms),
+        "requestTimeEpoch": str(call.received_at_ms),
+        "stage": stage.name,
+    }
+
+
+def _authorizer_context(allowed: Allowed) -> dict[str, str]:
+    """`$context.authorizer`, of whichever kind, and who signed."""
+    context = {}
+    for name, value in (allowed.context.get("lambda") or {}).items():
+        context[f"authorizer.{name}"] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    for name, value in ((allowed.context.get("jwt") or {}).get("claims") or {}).items():
+        context[f"authorizer.claims.{name}"] = str(value)
+    signed = allowed.context.get("iam") or {}
+    for name in ("callerId", "userId", "userArn", "accountId"):
+        if signed.get(name):
+            context[f"identity.{_SIGNER.get(name, name)}"] = str(signed[name])
+    return context

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.access_logs import check_access_log
 from lambent.frontdoor.answers import Params, bad_request, conflict, find, not_found, now_text
 from lambent.frontdoor.http_apis.answers import cut, show_dates
 from lambent.frontdoor.http_apis.deployments import add_deployment, deploy, forget_unused
@@ -14,6 +15,8 @@ from lambent.frontdoor.http_apis.routing import DEFAULT
 from lambent.frontdoor.http_apis.store import ApiStore
 from lambent.substrate.ports import Documents
 
+ACCESS_LOG = {"destination": "DestinationArn", "form": "Format"}
+"""How the members of AccessLogSettings are called."""
 _STAGE = re.compile(r"\$default|[A-Za-z0-9_-]{1,128}")
 
 
@@ -52,6 +55,7 @@ class StageOperations:
                 raise bad_request("A WebSocket API has no stage $default; name it otherwise.")
             if params.get("AutoDeploy") and params.get("DeploymentId"):
                 raise bad_request("DeploymentId and AutoDeploy exclude each other.")
+            check_access_log(params.get("AccessLogSettings"), api.account, **ACCESS_LOG)
             if params.get("DeploymentId") and params["DeploymentId"] not in api.deployments:
                 raise not_found("Deployment", params["DeploymentId"])
             api.stages[name] = make_stage(params)
@@ -76,6 +80,7 @@ class StageOperations:
                 if params.get("AutoDeploy", stage.get("AutoDeploy")):
                     raise bad_request("DeploymentId and AutoDeploy exclude each other.")
                 find(api.deployments, "Deployment", params["DeploymentId"])
+            check_access_log(params.get("AccessLogSettings"), api.account, **ACCESS_LOG)
             stage |= {name: value for name, value in params.items() if name not in ("ApiId", "StageName")}
             stage["LastUpdatedDate"] = now_text()
             deploy(api)

@@ -171,6 +171,9 @@ def _function_of(request: Request, integration: Members) -> str:
 
 
 def _read_proxied(request: Request, outcome: Outcome) -> HttpAnswer:
+    request.facts["integrationStatus"] = request.facts["integration.integrationStatus"] = 200
+    if outcome.function_error:
+        request.facts["integration.error"] = request.facts["integrationErrorMessage"] = outcome.error_type
     if outcome.function_error:
         return _malformed()
     types = request.served.configuration.settings.get("binaryMediaTypes") or []

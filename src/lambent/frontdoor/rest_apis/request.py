@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lambent.frontdoor.access_logs import AccessLog, Facts, find_in
 from lambent.frontdoor.call import HttpCall
 from lambent.frontdoor.http_apis.routing import Router
 from lambent.frontdoor.payloads.v2 import format_time
@@ -27,6 +28,7 @@ class Served(NamedTuple):
     schemas: dict[str, Any]
     """Compiled, by the names of their models."""
     is_canary: bool = False
+    access: AccessLog | None = None
 
 
 class Admitted(msgspec.Struct, kw_only=True):
@@ -52,6 +54,8 @@ class Request(msgspec.Struct, kw_only=True, dict=True):
     method: Members
     path_parameters: dict[str, str]
     admitted: Admitted = msgspec.field(default_factory=Admitted)
+    facts: Facts = msgspec.field(default_factory=dict)
+    """For the access log."""
 
     @property
     def arn(self) -> str:
@@ -101,9 +105,7 @@ class Request(msgspec.Struct, kw_only=True, dict=True):
         if area == "stageVariables":
             return self.served.variables.get(name, "")
         if area == "context":
-            value: Any = self.context
-            for part in name.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
+            value = find_in(self.context, name)
             return "" if value is None else value if isinstance(value, str) else msgspec.json.encode(value).decode()
         if expression.startswith("method.request."):
             values = self.find_parameter(expression)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
+from lambent.frontdoor.access_logs import AccessWriter, find_in, read_access_log
 from lambent.frontdoor.authorizers.iam import Authenticator
 from lambent.frontdoor.call import HttpAnswer, HttpCall, answer_json
 from lambent.frontdoor.functions import Functions
@@ -21,6 +26,7 @@ from lambent.frontdoor.rest_apis.integrations import Integrations, build_event
 from lambent.frontdoor.rest_apis.model import Configuration, RestApi
 from lambent.frontdoor.rest_apis.quotas import TakeQuota
 from lambent.frontdoor.rest_apis.request import Request, Served
+from lambent.frontdoor.rest_apis.stages import ACCESS_LOG
 from lambent.frontdoor.throttling import Throttle
 
 MAX_BODY_BYTES = 10_485_760
@@ -40,11 +46,13 @@ class RestApis:
         authenticator: Authenticator,
         outgoing: Outgoing,
         take_quota: TakeQuota,
+        access: AccessWriter,
         throttle: Throttle | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """`draw` gives numbers from 0 to 1: which requests a canary gets."""
         self._directory = directory
+        self._access = access
         self._throttle = throttle or Throttle()
         self._draw = draw
         self._served: dict[tuple[str, str, bool], Served | None] = {}
@@ -71,24 +79,44 @@ class RestApis:
         served = self._serve_stage(api, name)
         if served is None:
             return _FORBIDDEN
+        began = time.perf_counter()
         request = _route(served, place, call, raw_path)
         try:
             if "id" not in request.resource:
                 raise Refused("MISSING_AUTHENTICATION_TOKEN")
             answer = await self._answer(request)
         except Refused as refused:
+            _note_refusal(request, refused)
             answer = gateway_responses.answer(
                 served.configuration, refused, request.find, accept=call.header("accept") or ""
             )
-        return compress(answer, call, served.configuration.settings.get("minimumCompressionSize"))
+        answer = compress(answer, call, served.configuration.settings.get("minimumCompressionSize"))
+        if served.access is None:
+            return answer
+        if place.domain:
+            request.facts["customDomain.basePathMatched"] = place.prefix.decode("latin-1").strip("/")
+        return self._access.follow(
+            served.access, answer, lambda name: _find_fact(request, name), request_id=call.request_id, began=began
+        )
 
     async def _answer(self, request: Request) -> HttpAnswer:
         self._check_throttle(request)
-        request.admitted = await self._callers.admit(request)
+        began = time.perf_counter()
+        try:
+            request.admitted = await self._callers.admit(request)
+        finally:
+            request.facts["authorizer.latency"] = round((time.perf_counter() - began) * 1000)
         # What was known of the caller before is not all that is known now.
         request.__dict__.pop("context", None)
         request_validation.validate(request)
-        return await self._integrations.answer(request)
+        began = time.perf_counter()
+        try:
+            answer = await self._integrations.answer(request)
+        finally:
+            latency_ms = round((time.perf_counter() - began) * 1000)
+            request.facts["integration.latency"] = request.facts["integrationLatency"] = latency_ms
+        request.facts.setdefault("integration.status", answer.status)
+        return answer
 
     def _check_throttle(self, request: Request) -> None:
         """By the method's settings of the stage, else by those for all methods. Raises Refused."""
@@ -131,6 +159,7 @@ class RestApis:
                 variables=variables,
                 schemas={},
                 is_canary=is_canary,
+                access=read_access_log(members.get("accessLogSettings"), api_id=api.api_id, stage=name, **ACCESS_LOG),
             )
         return self._served[key]
 
@@ -139,6 +168,25 @@ class RestApis:
         self._callers.forget(api_id)
         for key in [key for key in self._served if key[0] == api_id]:
             del self._served[key]
+
+
+def _note_refusal(request: Request, refused: Refused) -> None:
+    request.facts |= {
+        "error.message": refused.message,
+        "error.messageString": msgspec.json.encode(refused.message).decode(),
+        "error.responseType": refused.kind,
+        **refused.variables,
+    }
+    if refused.__cause__ is not None and refused.kind.startswith(("INTEGRATION", "API_CONFIGURATION")):
+        request.facts["integration.error"] = request.facts["integrationErrorMessage"] = str(refused.__cause__)
+
+
+def _find_fact(request: Request, name: str) -> Any:
+    if name in request.facts:
+        return request.facts[name]
+    if name == "deploymentId":
+        return request.served.members.get("deploymentId")
+    return request.call.trace_id if name == "xrayTraceId" else find_in(request.context, name)
 
 
 def _find_stage(place: Place, call: HttpCall) -> tuple[str, bytes]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from lambent.awsapi.context import Operation, RequestContext
+from lambent.frontdoor.access_logs import check_access_log
 from lambent.frontdoor.answers import Params, bad_request, conflict, find, new_id, now_text, pick
 from lambent.frontdoor.rest_apis import patches
 from lambent.frontdoor.rest_apis.answers import cut, open_store, show
@@ -42,6 +43,8 @@ _SETTING_RULES = {
     "caching/requireAuthorizationForCacheControl": ("requireAuthorizationForCacheControl", patches.BOOLEAN),
     "caching/unauthorizedCacheControlHeaderStrategy": ("unauthorizedCacheControlHeaderStrategy", patches.TEXT),
 }
+ACCESS_LOG = {"destination": "destinationArn", "form": "format"}
+"""How the members of accessLogSettings are called."""
 _RULES = {
     "/deploymentId": patches.TEXT,
     "/description": patches.TEXT,
@@ -253,6 +256,7 @@ def _check(api: RestApi, stage: Members) -> None:
     for deployment in (stage["deploymentId"], canary.get("deploymentId", stage["deploymentId"])):
         if deployment not in api.deployments:
             raise bad_request(f"Invalid Deployment identifier specified: {deployment}")
+    check_access_log(stage.get("accessLogSettings"), api.account, **ACCESS_LOG)
     if stage.get("cacheClusterEnabled"):
         raise bad_request("cacheClusterEnabled: Lambent has no cache of responses; leave it out.")
     percent = canary.get("percentTraffic", 0.0)

@@ -14,7 +14,7 @@ from lambent.model.identifiers import new_request_id
 
 
 def build_context(
-    connection: Connection, call: HttpCall, *, kind: str, route: str, authorizer: Mapping[str, Any]
+    connection: Connection, call: HttpCall, *, kind: str, route: str, authorizer: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """`kind` is CONNECT, MESSAGE or DISCONNECT."""
     now_ms = int(time.time() * 1000)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import msgspec
 
 from lambent.awsapi.asgi import Receive, Send
+from lambent.frontdoor.access_logs import AccessLog, AccessWriter, find_in, read_access_log
 from lambent.frontdoor.authorizers import iam
 from lambent.frontdoor.authorizers.decision import Allowed, Forbidden, Unauthorized
 from lambent.frontdoor.authorizers.functions import AuthorizerFailed, flatten_context, read_verdict
@@ -28,6 +29,7 @@ from lambent.frontdoor.http_apis.directory import ApiDirectory
 from lambent.frontdoor.http_apis.model import WEBSOCKET, Api, Configuration, Members
 from lambent.frontdoor.http_apis.parameters import Variables
 from lambent.frontdoor.http_apis.stage_variables import fill
+from lambent.frontdoor.http_apis.stages import ACCESS_LOG
 from lambent.frontdoor.place import APIS, Place
 from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.throttling import Throttle
@@ -75,6 +77,11 @@ class _Stage(NamedTuple):
     def variables(self) -> Mapping[str, str]:
         return self.members.get("StageVariables") or {}
 
+    @property
+    def access(self) -> AccessLog | None:
+        given = self.members.get("AccessLogSettings")
+        return read_access_log(given, api_id=self.api.api_id, stage=self.name, **ACCESS_LOG) if given else None
+
     def route(self, key: str) -> Members | None:
         return next((route for route in self.configuration.routes.values() if route["RouteKey"] == key), None)
 
@@ -103,6 +110,7 @@ class WebSocketApis:
         functions: Functions,
         authenticator: Authenticator,
         connections: Connections,
+        access: AccessWriter,
         throttle: Throttle | None = None,
         lifetime: Lifetime | None = None,
     ) -> None:
@@ -110,6 +118,7 @@ class WebSocketApis:
         self._functions = functions
         self._authenticator = authenticator
         self._connections = connections
+        self._access = access
         self._throttle = throttle or Throttle()
         self._lifetime = lifetime or Lifetime()
 
@@ -172,8 +181,11 @@ class WebSocketApis:
         try:
             allowed, headers = await self._connect(stage, connection, call)
         except Failed as exc:
+            self.note(stage, events.build_context(connection, call, kind="CONNECT", route=CONNECT), exc.status)
             await _reject(send, exc.status, _explain_status(exc.status))
             return
+        context = events.build_context(connection, call, kind="CONNECT", route=CONNECT, authorizer=allowed.context)
+        self.note(stage, context, 200)
         client = _Client(self, stage, connection, call, allowed)
         await client.run(headers, receive, send)
 
@@ -267,6 +279,19 @@ class WebSocketApis:
             raise Failed(502)
         return outcome
 
+    def note(self, stage: _Stage, context: Mapping[str, Any], status: int, error: str = "") -> None:
+        """A line of the stage's access log, if it has one."""
+        access = stage.access
+        if access is None:
+            return
+        account = stage.api.account
+        facts = {"status": status, "accountId": account, "error.message": error, "protocol": "WEBSOCKET"}
+        self._access.write(
+            access,
+            lambda name: facts[name] if name in facts else find_in(context, name),
+            request_id=context["requestId"],
+        )
+
     def open(self, connection: Connection) -> None:
         connection.is_open = True
         self._connections.add(connection)
@@ -346,19 +371,19 @@ class _Client:
             self._connection, self._call, kind="MESSAGE", route=key, authorizer=self._authorizer
         )
         if route is None:
-            await self._complain("Forbidden", context)
+            await self._complain("Forbidden", context, 403)
             return
         if not self._site.passes(self._stage, key):
-            await self._complain("Too Many Requests", context)
+            await self._complain("Too Many Requests", context, 429)
             return
         event = events.build_message(context, data, self._stage.variables)
         try:
             outcome = await self._site.invoke(self._stage, route, event, self._call.trace_id)
         except Failed as exc:
-            await self._complain(
-                "Endpoint request timed out" if exc.status == 504 else "Internal server error", context
-            )
+            message = "Endpoint request timed out" if exc.status == 504 else "Internal server error"
+            await self._complain(message, context, exc.status)
             return
+        self._site.note(self._stage, context, 200)
         responses = self._stage.configuration.route_responses.get(route["RouteId"])
         if outcome is not None and responses and route.get("RouteResponseSelectionExpression"):
             await self._send(_read_reply(outcome.payload))
@@ -376,7 +401,8 @@ class _Client:
             return key, route
         return DEFAULT, self._stage.route(DEFAULT)
 
-    async def _complain(self, message: str, context: Mapping[str, Any]) -> None:
+    async def _complain(self, message: str, context: Mapping[str, Any], status: int) -> None:
+        self._site.note(self._stage, context, status, message)
         document = {"message": message, "connectionId": self._connection.id, "requestId": context["requestId"]}
         await self._send(msgspec.json.encode(document))
 
@@ -397,7 +423,9 @@ class _Client:
         event = events.build_disconnect(context, code, reason, self._call, self._stage.variables)
         try:
             await self._site.invoke(self._stage, route, event, self._call.trace_id)
+            self._site.note(self._stage, context, 200)
         except Failed as exc:
+            self._site.note(self._stage, context, exc.status)
             log.warning(
                 "$disconnect failed",
                 extra={"action": "disconnect_failed", "api": self._stage.api.api_id, "status": exc.status},

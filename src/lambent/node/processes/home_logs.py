@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -14,7 +15,9 @@ from lambent.members.membership import Membership
 from lambent.members.transport import Done, MemberGone
 from lambent.members.unix_transport import UnixTransport
 from lambent.model.errors import PlatformError
-from lambent.telemetry.function_logs import LogReader, StoredEvent
+from lambent.telemetry.function_logs import LogEvent, LogKind, LogStore, LogStream, QuickInvocation, StoredEvent
+
+log = logging.getLogger(__name__)
 
 NEXT_WAIT_S = 10.0
 """How long a question for the next line waits for one."""
@@ -22,6 +25,9 @@ FORGET_S = 60.0
 """A follower that is not asked for so long belongs to a process that is gone."""
 _MOST_MISSED = 10_000
 _RETRY_S = 0.05
+
+MOST_WAITING_BYTES = 4 * 1_048_576
+GATHER_S = 0.05
 
 _encode = msgspec.msgpack.Encoder().encode
 _read_events = msgspec.msgpack.Decoder(list[StoredEvent]).decode
@@ -40,18 +46,86 @@ class _Follow(msgspec.Struct, array_like=True):
     function: str
 
 
-class HomeLogs:
-    """Implements `LogReader`."""
+class _Line(msgspec.Struct, array_like=True):
+    """A LogEvent whose message is bytes, since what may be either cannot be told apart on its way."""
 
-    def __init__(self, local: LogReader, membership: Membership, transport: UnixTransport) -> None:
+    timestamp_ms: int
+    request_id: str
+    message: bytes
+    kind: LogKind
+
+
+class _Append(msgspec.Struct, array_like=True):
+    """Lines that another process wrote, for the log's home."""
+
+    stream: LogStream
+    lines: list[_Line]
+
+
+_read_appends = msgspec.msgpack.Decoder(list[_Append]).decode
+
+
+class HomeLogs:
+    """Implements `LogStore`. What functions write is written at their home; lines of logs that every process writes
+    are gathered for a moment and sent there."""
+
+    def __init__(self, local: LogStore, membership: Membership, transport: UnixTransport) -> None:
         self._local = local
         self._membership = membership
         self._transport = transport
         self._followed: dict[str, _Followed] = {}
+        self._waiting: list[_Append] = []
+        self._waiting_bytes = 0
+        self._dropped = 0
+        transport.serve("logs.append", self._serve_append)
         transport.serve_task("logs.read", self._serve_read)
         transport.serve("logs.follow", self._serve_follow)
         transport.serve_task("logs.next", self._serve_next)
         transport.serve("logs.leave", self._serve_leave)
+
+    def write(self, stream: LogStream, events: Sequence[LogEvent] | QuickInvocation) -> None:
+        if isinstance(events, QuickInvocation) or self._home_of(stream) == self._membership.me:
+            self._local.write(stream, events)
+            return
+        lines = [_write_line(event) for event in events]
+        size_bytes = sum(len(line.message) for line in lines)
+        if self._waiting_bytes + size_bytes > MOST_WAITING_BYTES:
+            self._dropped += len(events)
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(GATHER_S, self._send)
+        self._waiting.append(_Append(stream, lines))
+        self._waiting_bytes += size_bytes
+
+    def _send(self) -> None:
+        """To the homes as they are now: a process that is replaced is waited for by the transport."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._dropped:
+            log.warning("log lines dropped", extra={"action": "log_lines_dropped", "lines": self._dropped})
+            self._dropped = 0
+        of_home: dict[str, list[_Append]] = {}
+        for append in waiting:
+            of_home.setdefault(self._home_of(append.stream), []).append(append)
+        for home, appends in of_home.items():
+            if home == self._membership.me:
+                self._write_all(appends)
+            else:
+                self._transport.submit(home, "logs.append", _encode(appends), self._note_sent)
+
+    def _note_sent(self, answer: bytes | Exception) -> None:
+        if isinstance(answer, Exception):
+            log.warning("log lines lost", extra={"action": "log_lines_lost", "reason": str(answer)})
+
+    def _serve_append(self, body: bytes, done: Done) -> None:
+        self._write_all(_read_appends(body))
+        done(b"")
+
+    def _write_all(self, appends: list[_Append]) -> None:
+        for append in appends:
+            self._local.write(append.stream, [_read_line(line) for line in append.lines])
+
+    def _home_of(self, stream: LogStream) -> str:
+        return self._membership.home_of(f"{stream.account}/{stream.function}")
 
     async def read(self, account: str, function: str, *, since_ms: int = 0, limit: int = 1_000) -> list[StoredEvent]:
         home = self._membership.home_of(f"{account}/{function}")
@@ -164,6 +238,15 @@ class _RemoteFollower(AsyncIterator[StoredEvent]):
         name = uuid.uuid4().hex
         self._transport.submit(self._home, "logs.follow", _encode(_Follow(name, *self._key)), _ignore)
         return name
+
+
+def _write_line(event: LogEvent) -> _Line:
+    message = event.message if isinstance(event.message, bytes) else event.message.encode()
+    return _Line(event.timestamp_ms, event.request_id, message, event.kind)
+
+
+def _read_line(line: _Line) -> LogEvent:
+    return LogEvent(timestamp_ms=line.timestamp_ms, request_id=line.request_id, message=line.message, kind=line.kind)
 
 
 def _ignore(_answer: bytes | Exception) -> None:

@@ -50,7 +50,7 @@ from lambent.substrate.following import FedDocuments, Feed, FollowedDocuments
 from lambent.substrate.memory.blobs import MemoryBlobs
 from lambent.substrate.ports import Blobs, Documents
 from lambent.substrate.sqlite.documents import open_documents
-from lambent.telemetry.function_logs import LogReader
+from lambent.telemetry.function_logs import LogStore
 from lambent.telemetry.log_files import LogFiles
 from lambent.telemetry.logging import set_up_logging
 
@@ -259,7 +259,7 @@ class OneOfSeveral:
         self._transport.serve_task("quota", serve)
         return local
 
-    def logs(self, local: LogFiles) -> LogReader:
+    def logs(self, local: LogFiles) -> LogStore:
         return HomeLogs(local, self._membership, self._transport)
 
     def read_code(self, local: ReadCode) -> ReadCode:
