@@ -23,7 +23,9 @@ def main() -> dict[str, list[Any]]:
         say("1. A bucket for who is there, a function, and a WebSocket API in front of it")
         url = make_chat(stage)
         print(url, flush=True)
-        say("2. Three people, one of whom leaves")
+        say("2. A page for it, which is a folder of files")
+        print(f"{make_page(stage)}#{url}", flush=True)
+        say("3. Three people, one of whom leaves")
         clients = {name: stack.enter_context(connect(f"{url}?name={name}", proxy=None)) for name in PEOPLE}
         read: dict[str, list[Any]] = {name: [] for name in PEOPLE}
         for name, client in clients.items():
@@ -48,6 +50,12 @@ def make_chat(stage: Stage) -> str:
         gateway.create_route(ApiId=api["ApiId"], RouteKey=key, Target=f"integrations/{integration}")
     gateway.create_stage(ApiId=api["ApiId"], StageName="live", AutoDeploy=True)
     return f"{stage.node.endpoint.replace('http', 'ws', 1)}/_lambent/api/{api['ApiId']}/live"
+
+
+def make_page(stage: Stage) -> str:
+    """Its address; that of the chat belongs behind the #."""
+    stage.deploy(EXAMPLES / "chat" / "page", "--name", "page", "--static", "--url")
+    return stage.run("lambent", "url", "page", quiet=True).strip()
 
 
 def take_all(clients: dict[str, ClientConnection], read: dict[str, list[Any]]) -> None:

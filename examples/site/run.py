@@ -9,16 +9,14 @@ from urllib.parse import urlencode, urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from stage import EXAMPLES, open_stage, say  # noqa: E402
+from stage import EXAMPLES, Stage, open_stage, say  # noqa: E402
 
 
 def main() -> dict[str, str]:
     """The page before and after somebody has signed, and the style sheet."""
     with open_stage() as stage:
         say("1. The application as it is: `lambent deploy` finds it")
-        folder = EXAMPLES / "site" / "site"
-        stage.deploy(folder, "--url", "--memory", "512", "--timeout", "10")
-        url = stage.run("lambent", "url", "site").strip()
+        url = make_site(stage)
         print(url, flush=True)
 
         def ask(method: str, path: str, **form: str) -> tuple[int, str]:
@@ -38,6 +36,13 @@ def main() -> dict[str, str]:
         after = ask("GET", "/")[1]
         print(after, flush=True)
         return {"before": before, "style": style, "signed": str(signed), "refused": str(refused), "after": after}
+
+
+def make_site(stage: Stage) -> str:
+    """One environment takes many requests at a time: the guests are in its memory."""
+    folder = EXAMPLES / "site" / "site"
+    stage.deploy(folder, "--url", "--memory", "512", "--timeout", "10", "--concurrency", "100")
+    return stage.run("lambent", "url", "site", quiet=True).strip()
 
 
 if __name__ == "__main__":

