@@ -99,6 +99,13 @@ def test_one_connection_serves_one_invocation_after_the_other(wire: Wire, echo: 
         assert "date" in headers
 
 
+def test_who_has_asked_all_and_closed_that_side_is_answered(wire: Wire, echo: Deployed) -> None:
+    wire.send(wire.request(echo.name, {"text": "one", "sleep": 0.5}))
+    wire.socket.shutdown(socket.SHUT_WR)
+    assert wire.read()[2]["echo"] == "one"
+    assert wire.is_closed()
+
+
 def test_pipelined_invocations_are_answered_in_their_order(wire: Wire, echo: Deployed) -> None:
     events = [{"text": "slow", "sleep": 0.5}, {"text": "fast"}, {"text": "last"}]
     wire.send(*(wire.request(echo.name, event) for event in events))

@@ -147,6 +147,22 @@ class GuardedProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Whoever has said all and closed that side waits for the answer; whoever is being answered, or has said a
+        part, has left."""
+        cycle = self.cycle
+        is_waited_for = (
+            self._phase is Phase.ANSWERING
+            and cycle is not None
+            and not cycle.response_complete
+            and not getattr(cycle, "response_started", False)
+        )
+        # Over TLS there is no half of a connection to keep.
+        if not is_waited_for or self.transport.get_extra_info("ssl_object") is not None:
+            return None
+        cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         if self._refused is not None:
             return
