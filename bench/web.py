@@ -81,6 +81,17 @@ def deploy(client: Any, name: str, files: Mapping[str, str | bytes], **parameter
     return str(url["FunctionUrl"].removeprefix("http://").split(".")[0])
 
 
+def make_rest_api(gateway: Any, function: str) -> str:
+    """Its id; the method is `GET /` of the stage `bench`."""
+    api = gateway.create_rest_api(name="bench")
+    place = {"restApiId": api["id"], "resourceId": api["rootResourceId"], "httpMethod": "GET"}
+    gateway.put_method(**place, authorizationType="NONE")
+    uri = f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{function}/invocations"
+    gateway.put_integration(**place, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
+    gateway.create_deployment(restApiId=api["id"], stageName="bench")
+    return str(api["id"])
+
+
 def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
 
@@ -153,6 +164,7 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
     hello = deploy(client, "hello", {"app.py": HELLO})
     arn = client.get_function(FunctionName="hello")["Configuration"]["FunctionArn"]
     api = gateway.create_api(Name="bench", ProtocolType="HTTP", Target=arn)["ApiId"]
+    rest = make_rest_api(connect(node, "apigateway"), arn)
     streaming = deploy(client, "streaming", {"app.py": STREAMING}, InvokeMode="RESPONSE_STREAM")
     fastapi = deploy(
         client, "fastapi", {**collect_package("fastapi"), "main.py": FASTAPI}, Handler="main:app", MemorySize=512
@@ -169,6 +181,7 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
         "bare uvicorn": (BARE_PORT, get("/")),
         "function URL": (port, get(f"/_lambent/url/{hello}/")),
         "HTTP API route": (port, get(f"/_lambent/api/{api}/")),
+        "REST API method": (port, get(f"/_lambent/api/{rest}/bench/")),
     }
     item = "/items/7?tag=x"
     apps = {

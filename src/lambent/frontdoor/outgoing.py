@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from urllib.parse import quote
 
 import msgspec
 
@@ -12,6 +13,15 @@ class Fetched(msgspec.Struct, kw_only=True):
     headers: list[tuple[str, str]]
     """Names in lower case."""
     body: bytes
+
+
+def write_part(value: str, *, is_greedy: bool) -> str | None:
+    """What a client gave for a variable, as a part of the path of another server; None for what would lead out of the
+    place that the variable has there."""
+    if is_greedy and any(part in (".", "..") for part in value.split("/")):
+        return None
+    # Encoded: it is a part of the path and nothing else.
+    return quote(value, safe="/" if is_greedy else "") if value not in (".", "..") else None
 
 
 class NotReached(Exception):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
-import http.server
 import json
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from tests.conftest import PYTHON, ROLE, Deploy, connect
 from tests.integration.gateway.http_api import ECHO, arn_of, create
+from tests.integration.gateway.outside import Outside
 
 from lambent.testing.node import LambentNode, make_zip
 
@@ -228,59 +225,6 @@ def test_a_function_authorizes_with_a_policy(node: LambentNode, gateway: Any, ec
     assert api.ask("/a?token=bad")[0] == 403
     event = api.event("/a?token=good")
     assert event["requestContext"]["authorizer"]["lambda"] == {"number": "7"}
-
-
-# What stands outside of the node: an issuer of tokens, and a server behind an API.
-
-
-class Outside:
-    def __init__(self) -> None:
-        self.keys: dict[str, Any] = {}
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        outside = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", "0")))
-                outside.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                document: Any = {"path": self.path, "method": self.command, "body": body.decode()}
-                if self.path == "/.well-known/openid-configuration":
-                    document = {"jwks_uri": f"{outside.url}/keys"}
-                elif self.path == "/keys":
-                    document = {"keys": list(outside.keys.values())}
-                answer = json.dumps(document).encode()
-                self.send_response(201 if self.path.startswith("/echo") else 200)
-                self.send_header("Content-Length", str(len(answer)))
-                self.send_header("X-Secret", "of the server")
-                self.end_headers()
-                self.wfile.write(answer)
-
-            do_GET = do_POST = do_PUT = handle_any  # noqa: N815
-
-            def log_message(self, format: str, *args: Any) -> None: ...
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
-@pytest.fixture(scope="module")
-def outside() -> Iterator[Outside]:
-    outside = Outside()
-    thread = threading.Thread(target=outside.server.serve_forever)
-    thread.start()
-    yield outside
-    outside.server.shutdown()
-    outside.server.server_close()
-    thread.join()
-
-
-@pytest.fixture(scope="module")
-def open_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LambentNode]:
-    """One that may ask servers of this machine."""
-    with LambentNode(tmp_path_factory.mktemp("dev") / "data", arguments=["--dev"]).running() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -520,3 +464,17 @@ def test_parameters_are_mapped_for_functions_too(node: LambentNode, gateway: Any
     assert "x-secret" not in event["headers"]
     assert event["queryStringParameters"] == {"kind": "html", "page": "2"}
     assert (event["rawPath"], event["pathParameters"]) == ("/inner/a b", {"id": "a b"})
+
+
+def test_a_path_does_not_lead_out_of_its_place_at_another_server(
+    open_node: LambentNode, open_gateway: Any, outside: Outside
+) -> None:
+    api = create(open_node, open_gateway)
+    target = api.integrate(outside.url + "/echo/{proxy}", "1.0", IntegrationType="HTTP_PROXY", IntegrationMethod="ANY")
+    api.route("ANY /shop/{proxy+}", target)
+    assert api.ask("/shop/a/b%20c")[0] == 201
+    assert outside.asked[-1][1] == "/echo/a/b%20c"
+    before = len(outside.asked)
+    for path in ("/shop/../keys", "/shop/a/..%2f..%2fkeys", "/shop/%2e%2e/keys", "/shop/."):
+        assert api.ask(path)[0] == 400
+    assert len(outside.asked) == before

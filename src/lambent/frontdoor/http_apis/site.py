@@ -24,7 +24,7 @@ from lambent.frontdoor.http_apis.parameters import IN_A_PATH, Variables, map_req
 from lambent.frontdoor.http_apis.routing import DEFAULT, Match, Router
 from lambent.frontdoor.http_apis.stage_variables import fill
 from lambent.frontdoor.http_apis.stages import ACCESS_LOG
-from lambent.frontdoor.outgoing import NotReached, Outgoing, TooSlow
+from lambent.frontdoor.outgoing import NotReached, Outgoing, TooSlow, write_part
 from lambent.frontdoor.payloads import v1, v2
 from lambent.frontdoor.place import APIS, Place
 from lambent.frontdoor.references import function_reference
@@ -42,6 +42,7 @@ _NOT_FOUND = answer_json(404, b'{"message":"Not Found"}')
 _FORBIDDEN = answer_json(403, b'{"message":"Forbidden"}')
 _UNAUTHORIZED = answer_json(401, b'{"message":"Unauthorized"}', [("www-authenticate", "Bearer")])
 _TOO_MANY = answer_json(429, b'{"message":"Too Many Requests"}')
+_BAD_REQUEST = answer_json(400, b'{"message":"Bad Request"}')
 _TOO_LARGE = answer_json(413, b'{"message":"Request Entity Too Large"}')
 _FAILED = answer_json(500, b'{"message":"Internal Server Error"}')
 _TOO_SLOW = answer_json(504, b'{"message":"Gateway Timeout"}')
@@ -50,6 +51,7 @@ _UNAVAILABLE = answer_json(503, b'{"message":"Service Unavailable"}')
 _SIGNER = {"callerId": "caller", "userId": "user"}
 """Of those who sign, as `$context.identity` names it where that is otherwise."""
 _MESSAGES = {
+    400: "Bad Request",
     413: "Request Entity Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -419,9 +421,9 @@ class HttpApis:
         call = request.call
         url = fill(integration["IntegrationUri"], request.stage.variables)
         for name, value in request.match.parameters.items():
-            # Encoded: what a client writes for a variable is a part of the path and nothing else.
-            is_greedy = "{" + name + "+}" in request.match.route.key
-            encoded = quote(value, safe="/" if is_greedy else "")
+            encoded = write_part(value, is_greedy="{" + name + "+}" in request.match.route.key)
+            if encoded is None:
+                return _fail(request, _BAD_REQUEST, f"the path leads out of {{{name}}}")
             url = url.replace("{" + name + "}", encoded).replace("{" + name + "+}", encoded)
         method = integration.get("IntegrationMethod", "ANY")
         headers = [

@@ -6,16 +6,16 @@ Source: API Gateway developer guide, "Integrations for REST APIs", "Mapping temp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from lambent.frontdoor.call import HOP_BY_HOP, HttpAnswer, is_field
 from lambent.frontdoor.functions import EventTooLarge, Functions, TimedOut
 from lambent.frontdoor.http_apis.stage_variables import fill
-from lambent.frontdoor.outgoing import Fetched, NotReached, Outgoing, TooSlow
+from lambent.frontdoor.outgoing import Fetched, NotReached, Outgoing, TooSlow, write_part
 from lambent.frontdoor.payloads import v1, v2
 from lambent.frontdoor.references import function_reference
 from lambent.frontdoor.rest_apis.binary import is_binary_request, takes_binary
@@ -121,6 +121,7 @@ class Integrations:
         ]
         query = list(call.query) if is_proxy else []
         path = dict(request.path_parameters) if is_proxy else {}
+        greedy = {name for name in path if _is_greedy(request, name)}
         for target, source in (integration.get("requestParameters") or {}).items():
             place, _, name = target.removeprefix("integration.request.").partition(".")
             value = source[1:-1] if source[:1] == "'" else request.find(source)
@@ -130,12 +131,14 @@ class Integrations:
                 query = [pair for pair in query if pair[0] != name] + [(name, value)] * bool(value)
             else:
                 path[name] = value
+                if source.startswith("method.request.path.") and _is_greedy(request, source.rpartition(".")[2]):
+                    greedy.add(name)
         for name, value in ((overrides or {}).get("header") or {}).items():
             headers = [pair for pair in headers if pair[0] != name.lower()] + [(name.lower(), str(value))]
         method = integration["httpMethod"]
         return await self._outgoing.request(
             call.method if method == "ANY" else method,
-            _write_url(fill(integration["uri"], request.served.variables), path, query),
+            _write_url(fill(integration["uri"], request.served.variables), path, query, greedy),
             [(name, value) for name, value in headers if is_field(name, value)],
             body,
             timeout_s=integration.get("timeoutInMillis", 29_000) / 1000,
@@ -193,10 +196,18 @@ def _pass_on(fetched: Fetched) -> HttpAnswer:
     return HttpAnswer(status=fetched.status, headers=kept, body=fetched.body)
 
 
-def _write_url(url: str, path: Mapping[str, str], query: list[tuple[str, str]]) -> str:
+def _is_greedy(request: Request, name: str) -> bool:
+    return "{" + name + "+}" in request.resource["path"]
+
+
+def _write_url(url: str, path: Mapping[str, str], query: list[tuple[str, str]], greedy: Container[str]) -> str:
+    """Raises Refused."""
+
     def fill_in(matched: re.Match[str]) -> str:
-        # Encoded: what a client writes for a variable is a part of the path and nothing else.
-        return quote(path.get(matched[1], ""), safe="/" if matched[2] else "")
+        part = write_part(path.get(matched[1], ""), is_greedy=bool(matched[2]) or matched[1] in greedy)
+        if part is None:
+            raise Refused("BAD_REQUEST_PARAMETERS", f"The path leads out of {{{matched[1]}}}")
+        return part
 
     parts = urlsplit(url)
     filled = _VARIABLE.sub(fill_in, parts.path) or "/"
