@@ -41,6 +41,7 @@ app = FastAPI()
 async def item(number: int, tag: str = "none") -> dict:
     return {"number": number, "tag": tag}
 """
+ANSWER = 'def handler(event, context):\n    return {"statusCode": 200, "body": "Hello, world!"}\n'
 STREAMING = """
 import time
 
@@ -164,7 +165,8 @@ def measure_all(node: LambentNode) -> dict[str, Any]:
     hello = deploy(client, "hello", {"app.py": HELLO})
     arn = client.get_function(FunctionName="hello")["Configuration"]["FunctionArn"]
     api = gateway.create_api(Name="bench", ProtocolType="HTTP", Target=arn)["ApiId"]
-    rest = make_rest_api(connect(node, "apigateway"), arn)
+    deploy(client, "answer", {"app.py": ANSWER})
+    rest = make_rest_api(connect(node, "apigateway"), arn.replace(":hello", ":answer"))
     streaming = deploy(client, "streaming", {"app.py": STREAMING}, InvokeMode="RESPONSE_STREAM")
     fastapi = deploy(
         client, "fastapi", {**collect_package("fastapi"), "main.py": FASTAPI}, Handler="main:app", MemorySize=512
