@@ -16,6 +16,24 @@ from lambent.testing.node import LambentNode
 ECHO = "import json\ndef handler(event, context):\n    return {'statusCode': 200, 'body': json.dumps(event)}\n"
 
 
+def ask(
+    node: LambentNode,
+    host: str,
+    path: str,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by their lower-case names, and body; over a connection of its own."""
+    connection = http.client.HTTPConnection(urlsplit(node.endpoint).netloc, timeout=30)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {"Host": host, **(headers or {})})
+        response = connection.getresponse()
+        shown = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, shown, response.read()
+
+
 class HttpApi:
     """An API as a client without any SDK sees it."""
 
@@ -34,16 +52,7 @@ class HttpApi:
         headers: Mapping[str, str] | None = None,
         host: str | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(urlsplit(self.node.endpoint).netloc, timeout=30)
-        with contextlib.closing(connection):
-            given = {"Host": host or urlsplit(self.endpoint).netloc, **(headers or {})}
-            connection.request(method, path, body, given)
-            response = connection.getresponse()
-            return (
-                response.status,
-                {name.lower(): value for name, value in response.getheaders()},
-                response.read(),
-            )
+        return ask(self.node, host or urlsplit(self.endpoint).netloc, path, method=method, body=body, headers=headers)
 
     def event(self, path: str, **parameters: Any) -> Any:
         status, _, body = self.ask(path, **parameters)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.integration.gateway.http_api import ask
 
 from lambent.testing.node import LambentNode
 
@@ -64,12 +64,8 @@ class RestApi:
         headers: Mapping[str, str] | None = None,
         host: str = "",
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(urlsplit(self.node.endpoint).netloc, timeout=30)
-        with contextlib.closing(connection):
-            own = f"{self.id}.execute-api.us-east-1.localhost:{urlsplit(self.node.endpoint).port}"
-            connection.request(method, path, body, {"Host": host or own, **(headers or {})})
-            response = connection.getresponse()
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+        own = f"{self.id}.execute-api.us-east-1.localhost:{urlsplit(self.node.endpoint).port}"
+        return ask(self.node, host or own, path, method=method, body=body, headers=headers)
 
     def event(self, path: str, **parameters: Any) -> Any:
         status, _, body = self.ask(path, **parameters)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from tests.conftest import Deploy, ask, connect, connection_of
-from tests.integration.gateway.http_api import ECHO, HttpApi, arn_of, create
+from tests.integration.gateway.http_api import HttpApi, arn_of, create
 from tests.integration.gateway.rest_api import RestApi
 from websockets.sync.client import connect as open_web_socket
 
@@ -42,16 +42,6 @@ GUARD = (
     "def handler(event, context):\n"
     "    return {'isAuthorized': event['headers']['authorization'] == 'open', 'context': {'who': 'me'}}\n"
 )
-
-
-@pytest.fixture(scope="module")
-def gateway(node: LambentNode) -> Any:
-    return connect(node, "apigatewayv2")
-
-
-@pytest.fixture(scope="module")
-def echo(deploy: Deploy) -> str:
-    return arn_of(deploy(ECHO))
 
 
 class Group:

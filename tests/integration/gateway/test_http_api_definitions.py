@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from botocore.exceptions import ClientError
-from tests.conftest import Deploy, connect
-from tests.integration.gateway.http_api import ECHO, HttpApi, arn_of, create
+from tests.conftest import Deploy
+from tests.integration.gateway.http_api import HttpApi, arn_of, create
 from tests.integration.gateway.rest_api import uri_of
 
 from lambent.testing.node import LambentNode
@@ -19,16 +19,6 @@ GUARD = (
     "    return {'isAuthorized': event['headers']['authorization'] == 'open', 'context': {'who': 'me'}}\n"
 )
 NO_RESPONSES: dict[str, Any] = {}
-
-
-@pytest.fixture(scope="module")
-def gateway(node: LambentNode) -> Any:
-    return connect(node, "apigatewayv2")
-
-
-@pytest.fixture(scope="module")
-def echo(deploy: Deploy) -> str:
-    return arn_of(deploy(ECHO))
 
 
 def define(echo: str, guard: str) -> dict[str, Any]:

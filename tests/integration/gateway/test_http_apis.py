@@ -21,16 +21,6 @@ from lambent.testing.node import LambentNode, make_zip
 PACKAGE = make_zip({"app.py": ECHO})
 
 
-@pytest.fixture(scope="module")
-def gateway(node: LambentNode) -> Any:
-    return connect(node, "apigatewayv2")
-
-
-@pytest.fixture(scope="module")
-def echo(deploy: Deploy) -> str:
-    return arn_of(deploy(ECHO))
-
-
 def test_quick_create_serves_a_function_at_every_path(node: LambentNode, gateway: Any, echo: str) -> None:
     api = create(node, gateway, Target=echo)
     event = api.event("/any/path%20x?a=1", method="PATCH", body=b"hello", headers={"Content-Type": "text/plain"})

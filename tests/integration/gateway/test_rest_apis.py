@@ -16,7 +16,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from tests.conftest import Deploy, connect
-from tests.integration.gateway.http_api import ECHO, arn_of
+from tests.integration.gateway.http_api import arn_of
 from tests.integration.gateway.rest_api import RestApi, uri_of
 
 from lambent.testing.node import LambentNode
@@ -25,11 +25,6 @@ from lambent.testing.node import LambentNode
 @pytest.fixture(scope="module")
 def gateway(node: LambentNode) -> Any:
     return connect(node, "apigateway")
-
-
-@pytest.fixture(scope="module")
-def echo(deploy: Deploy) -> str:
-    return arn_of(deploy(ECHO))
 
 
 @pytest.fixture
